@@ -1,0 +1,1 @@
+"""What every room shares: tables, parameters, storage, metrics, determinism, logging."""

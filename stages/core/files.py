@@ -1,0 +1,54 @@
+"""Every file of a run, named once; stage options default to these and `dvc.yaml` is tested on them."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DATA = Path("data")
+
+# prepare
+ITEMS = DATA / "ingest" / "items.parquet"
+USERS = DATA / "ingest" / "users.parquet"
+EVENTS = DATA / "ingest" / "events.parquet"
+IMPRESSIONS = DATA / "ingest" / "impressions.parquet"
+TRUTH = DATA / "ingest" / "truth"
+PICTURES = DATA / "ingest" / "pictures"
+SPLIT_EVENTS = DATA / "split" / "events.parquet"
+REVIEW_QUERIES = DATA / "split" / "queries.parquet"
+CUTS = DATA / "split" / "cuts.json"
+
+# enrich
+KEYWORDS = DATA / "keywords.parquet"
+SUMMARIES = DATA / "summaries.parquet"
+QUERIES = DATA / "queries.parquet"
+DOCUMENTS = DATA / "documents.parquet"
+
+# encode
+PAIRS = DATA / "pairs.parquet"
+TUNED_MODEL = Path("models") / "encoder"
+EMBEDDINGS = DATA / "embeddings"
+CHROMA = DATA / "chroma"
+
+# retrieve
+RETRIEVERS = Path("models") / "retrievers"
+CANDIDATES = DATA / "candidates"
+BLEND = DATA / "blend.parquet"
+BLEND_MODEL = Path("models") / "blend.json"
+
+# rank
+EXAMPLES = DATA / "examples.parquet"
+FEATURES_MODEL = Path("models") / "features"
+RANKERS = Path("models") / "rankers"
+SCORES = DATA / "scores"
+
+# evaluate
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+REPORT = Path("report")
+
+# publish
+BUNDLE = Path("bundle")
+
+# Paid-for answers and vectors: kept by their content's hash, outside DVC, safe to delete.
+STORE = Path(".store")
+LLM_STORE = STORE / "answers.sqlite"
+VECTOR_STORE = STORE / "vectors.sqlite"

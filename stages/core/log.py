@@ -1,0 +1,45 @@
+"""Logging: one line a step with the counts in and out; progress bars, silent off a terminal."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of a stage, named by its module's last part, writing to standard error."""
+    root = logging.getLogger("winnow")
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        root.propagate = False
+    return root.getChild(name.rsplit(".", 1)[-1])
+
+
+def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
+    """Return a tqdm bar with rate and time left; silent when standard error is not a terminal.
+
+    `WINNOW_PROGRESS=1` shows it anyway, one line per update interval.
+    """
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() or os.environ.get("WINNOW_PROGRESS") == "1"
+    return tqdm(iterable, disable=not shown, dynamic_ncols=True, **options)
+
+
+class UserError(Exception):
+    """Bad input or parameters: the message names the file, the row or key, and what to do."""
+
+
+def run(command: Any) -> None:
+    """Run `command` as a Typer program in which a `UserError` is one sentence and exit status 1."""
+    try:
+        typer.run(command)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None

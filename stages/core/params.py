@@ -1,0 +1,424 @@
+"""Every parameter: type, range and meaning; `params.yaml` is validated whole before a stage runs.
+
+One class a section, named as the stage that reads it; `encoder` and `llm` serve several stages.
+An unknown key, a value out of range or a choice that the source cannot serve is refused by name.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.core.log import UserError
+
+RetrieverName = Literal["bm25", "dense_base", "dense", "sparse"]
+RankerName = Literal["lightgbm", "xgboost"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sample(Section):
+    """Scale of the generated shop. The same numbers and seed give the same bytes."""
+
+    reviews: Annotated[int, Field(ge=200)] = Field(6000, description="Reviews to generate.")
+    items: Annotated[int, Field(ge=20)] = Field(600, description="Items in the catalogue.")
+    users: Annotated[int, Field(ge=20)] = Field(1500, description="Users who may write and see.")
+    impressions: Annotated[int, Field(ge=0)] = Field(
+        20000, description="Impressions with clicks and conversions."
+    )
+    pictures: Annotated[int, Field(ge=0)] = Field(
+        60, description="Items, the most reviewed first, for which a product picture is drawn."
+    )
+
+
+class Amazon(Section):
+    """Amazon review files, one shape or several; names are globs inside `ingest.folder`."""
+
+    reviews: list[str] = Field(
+        ["*.jsonl*", "*.json*"],
+        min_length=1,
+        description="Globs of review files; `meta_*` is left out.",
+    )
+    metadata: list[str] = Field(
+        ["meta_*"], description="Globs of metadata files; may match nothing."
+    )
+
+
+class Ingest(Section):
+    """Raw files to items, users, events and impressions."""
+
+    source: Literal["sample", "amazon"] = Field("sample", description="Which reader runs.")
+    folder: Path = Field(Path("data/raw"), description="Folder of the raw files, watched by DVC.")
+    on_bad_row: Literal["fail", "skip"] = Field(
+        "fail", description="A bad line ends the run, or is counted, logged and left out."
+    )
+    max_bad_rows: Annotated[int, Field(ge=0)] = Field(
+        100, description="With `skip`: more bad lines than this end the run all the same."
+    )
+    sample: Sample = Sample()
+    amazon: Amazon = Amazon()
+
+
+class Split(Section):
+    """Cuts in time, and the slice of train that re-rankers learn from."""
+
+    method: Literal["fractions", "cutoffs"] = Field("fractions", description="How cuts are placed.")
+    train: Fraction = Field(0.8, description="Share of events, oldest first, that is train.")
+    valid: Fraction = Field(0.1, description="Share that follows and is valid; the rest is test.")
+    train_end_ms: int | None = Field(None, description="Last millisecond of train (`cutoffs`).")
+    valid_end_ms: int | None = Field(None, description="Last millisecond of valid (`cutoffs`).")
+    rank: Fraction = Field(
+        0.125, description="Share of train, its end, that re-rankers learn from."
+    )
+
+    @model_validator(mode="after")
+    def _cuts(self) -> Self:
+        if self.train + self.valid >= 1:
+            raise ValueError("train + valid must leave something for test")
+        if self.method == "cutoffs":
+            if self.train_end_ms is None or self.valid_end_ms is None:
+                raise ValueError("method cutoffs needs train_end_ms and valid_end_ms")
+            if self.train_end_ms >= self.valid_end_ms:
+                raise ValueError("train_end_ms must be before valid_end_ms")
+        return self
+
+
+class Llm(Section):
+    """The language model server or in-process model that `keywords` and `summaries` may use."""
+
+    model: str = Field("meta-llama/Llama-3.1-8B-Instruct", description="Model name or folder.")
+    base_url: str = Field("http://127.0.0.1:8000/v1", description="OpenAI-compatible server.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable with the key.")
+    concurrency: Positive = Field(16, description="Requests under way at once.")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds for one request.")
+    max_retries: Annotated[int, Field(ge=0)] = Field(
+        5, description="Tries after a connection error, 429 or 5xx, with exponential back-off."
+    )
+    max_tokens: Positive = Field(256, description="Longest answer.")
+    batch_size: Positive = Field(
+        64, description="Prompts handed over between two commits to the store."
+    )
+    gpus: list[int] = Field([], description="GPU ids for the in-process model; empty for all.")
+
+
+class Keywords(Section):
+    """Who a product is for, when and why it is used, from each review."""
+
+    backend: Literal["yake", "openai", "vllm"] = Field("yake", description="Who answers.")
+    max_items: Positive | None = Field(None, description="Only the first N reviews; null for all.")
+    max_keywords: Positive = Field(10, description="Keywords kept from one review.")
+    max_words: Positive = Field(2, description="Words in one keyword (yake's n).")
+    max_review_chars: Positive = Field(2000, description="Longer reviews are cut before asking.")
+
+
+class Summaries(Section):
+    """Descriptions over a length, made short."""
+
+    use_llm: bool = Field(False, description="false: extractive, the first sentences that fit.")
+    backend: Literal["openai", "vllm"] = Field("openai", description="Who answers with `use_llm`.")
+    max_items: Positive | None = Field(
+        None, description="Only the first N descriptions; null: all."
+    )
+    min_chars: Positive = Field(300, description="Descriptions up to this length stay as they are.")
+    max_chars: Positive = Field(300, description="Longest summary.")
+
+
+class Queries(Section):
+    """The words with which a held-out review searches."""
+
+    text: Literal["review_text", "keywords", "both"] = Field(
+        "review_text", description="The review, its keywords, or keywords followed by the review."
+    )
+    max_keywords: Positive = Field(20, description="Keywords in a query.")
+
+
+class Documents(Section):
+    """One text an item: `[Title] [Review Keywords] [Description Summary] [Features] [Reviews]`."""
+
+    max_keywords: Annotated[int, Field(ge=0)] = Field(
+        40, description="Keywords, ranked by how many of the item's reviews name them."
+    )
+    max_features: Annotated[int, Field(ge=0)] = Field(10, description="Features kept.")
+    reviews: Annotated[int, Field(ge=0)] = Field(
+        0, description="Train reviews quoted under [Reviews], newest first; 0 for none."
+    )
+
+
+class Encoder(Section):
+    """The base text encoder."""
+
+    kind: Literal["minilm", "sentence_transformers", "bge_m3"] = Field(
+        "minilm",
+        description="minilm: the packaged all-MiniLM-L6-v2; bge_m3: FlagEmbedding; or any other.",
+    )
+    model: str | None = Field(None, description="Name or folder; null for minilm.")
+    max_query_length: Positive = Field(256, description="Tokens of a query that are read.")
+    max_doc_length: Positive = Field(256, description="Tokens of a document that are read.")
+    batch_size: Positive = Field(32, description="Texts encoded at once.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: half precision on CUDA, fp32 on CPU."
+    )
+    multi_vector: bool = Field(False, description="bge_m3: also write one vector a token.")
+
+    @model_validator(mode="after")
+    def _model(self) -> Self:
+        if self.kind == "sentence_transformers" and self.model is None:
+            raise ValueError("kind sentence_transformers needs a model, a name or a folder")
+        if self.multi_vector and self.kind != "bge_m3":
+            raise ValueError("multi_vector needs kind bge_m3")
+        return self
+
+    @property
+    def has_sparse(self) -> bool:
+        """Whether the encoder gives lexical weights beside its dense vector."""
+        return self.kind == "bge_m3"
+
+
+class Pairs(Section):
+    """Queries and the documents that they should find, from window `fit`."""
+
+    query_type: Literal["keywords", "review_text", "both"] = Field(
+        "review_text", description="What of a review asks; both makes two pairs a review."
+    )
+    format: Literal["pair", "triplet"] = Field("pair", description="triplet adds hard negatives.")
+    max_keywords: Positive = Field(20, description="Keywords in a query.")
+    negatives: Positive = Field(1, description="Hard negatives a pair (`triplet`).")
+    margin: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.05, description="A negative's similarity is below (1 - margin) x the positive's."
+    )
+    depth: Positive = Field(50, description="Nearest documents searched for negatives.")
+    max_pairs: Positive | None = Field(None, description="Only the newest N pairs; null for all.")
+
+
+class Finetune(Section):
+    """Contrastive fine-tuning of the base encoder on `pairs`."""
+
+    enabled: bool = Field(True, description="false: the tuned encoder is the base, untouched.")
+    launcher: str = Field(
+        "python", description="`accelerate launch --num_processes 2` for several GPUs."
+    )
+    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="Passes over the pairs.")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        64, description="Pairs a batch; others are negatives."
+    )
+    mini_batch_size: Positive | None = Field(
+        None,
+        description="Cached loss in chunks of this size, for batches over memory; null: plain.",
+    )
+    lr: Annotated[float, Field(gt=0, le=1e-2)] = Field(2e-5, description="Peak learning rate.")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share of steps that warm up."
+    )
+    scale: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="Inverse temperature of the loss."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="By device.")
+    max_query_length: Positive = Field(128, description="Tokens of a query while training.")
+    max_doc_length: Positive = Field(128, description="Tokens of a document while training.")
+    eval_steps: Positive = Field(50, description="Steps between evaluations on valid.")
+    eval_queries: Positive = Field(500, description="Valid queries of an evaluation.")
+
+
+class Embed(Section):
+    """The Chroma collection that is built from the vectors."""
+
+    collection: str = Field("beauty_products", min_length=3, description="Chroma collection name.")
+    chroma_url: str | None = Field(
+        None, description="`http://host:port` of a Chroma server to fill too."
+    )
+
+
+class Bm25(Section):
+    """Okapi BM25 (Robertson and Zaragoza, 2009) over stemmed words."""
+
+    k1: Annotated[float, Field(gt=0)] = Field(2.5, description="Term frequency saturation.")
+    b: Annotated[float, Field(ge=0, le=1)] = Field(0.6, description="Length normalisation.")
+
+
+class Dense(Section):
+    """Exact inner-product search over document vectors."""
+
+    block: Positive = Field(256, description="Queries scored at once.")
+
+
+class Fit(Section):
+    """One section a retriever."""
+
+    bm25: Bm25 = Bm25()
+    dense_base: Dense = Dense()
+    dense: Dense = Dense()
+    sparse: Dense = Dense()
+
+
+class Candidates(Section):
+    """How many candidates each retriever gives."""
+
+    top_k: Annotated[int, Field(ge=10, le=10000)] = Field(100, description="Candidates a query.")
+
+
+class Blend(Section):
+    """How retrievers' candidates are joined."""
+
+    method: Literal["rrf", "weighted"] = Field(
+        "weighted", description="Reciprocal rank fusion, or a weighted sum of standardised scores."
+    )
+    rrf_k: Annotated[float, Field(gt=0)] = Field(60.0, description="Rank constant of the fusion.")
+    grid: Positive = Field(5, description="Weights tried on valid lie on a grid of 1/grid.")
+
+
+class Evaluate(Section):
+    """Intervals and slices."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = Field(1000, description="Resamples of the queries.")
+    level: Fraction = Field(0.95, description="Coverage of an interval.")
+    tail: Fraction = Field(
+        0.8, description="Tail items: the least reviewed, up to this share of items."
+    )
+
+
+class Audit(Section):
+    """What a leak would look like."""
+
+    max_shuffled_auc: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        0.6, description="AUC over which labels that were shuffled are still known."
+    )
+    max_recall_at_1: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="Recall@1 over which a retriever is too good to be true."
+    )
+    max_feature_auc: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        0.995, description="AUC over which one feature alone is a label in disguise."
+    )
+    max_rank_excess: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="Recall by which the rank slice may be easier than valid."
+    )
+
+
+class Report(Section):
+    """The HTML report."""
+
+    examples: Annotated[int, Field(ge=0)] = Field(6, description="Example queries shown.")
+
+
+class Lightgbm(Section):
+    """LambdaMART (Burges, 2010) by LightGBM, objective lambdarank."""
+
+    trees: Positive = Field(500, description="Most trees; early stopping on valid ends sooner.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    leaves: Annotated[int, Field(ge=2)] = 15
+    min_leaf: Positive = Field(50, description="Fewest examples in a leaf.")
+    feature_share: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="Features a tree.")
+    early_stopping: Positive = Field(50, description="Trees without gain on valid NDCG@5.")
+
+
+class Xgboost(Section):
+    """LambdaMART by XGBoost, objective rank:ndcg."""
+
+    trees: Positive = Field(500, description="Most trees; early stopping on valid ends sooner.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    depth: Positive = Field(5, description="Deepest tree.")
+    min_leaf: Annotated[float, Field(ge=0)] = Field(
+        5.0, description="Smallest hessian sum in a leaf."
+    )
+    feature_share: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="Features a tree.")
+    early_stopping: Positive = Field(50, description="Trees without gain on valid NDCG@5.")
+
+
+class Train(Section):
+    """One section a ranker."""
+
+    lightgbm: Lightgbm = Lightgbm()
+    xgboost: Xgboost = Xgboost()
+
+
+class Bundle(Section):
+    """What is served."""
+
+    ranker: RankerName | Literal["best"] = Field(
+        "best", description="The ranker that serves; best: by NDCG@5 on valid."
+    )
+    max_query_chars: Positive = Field(4000, description="Longer queries are refused.")
+    max_top_k: Positive = Field(100, description="Largest top_k of a request.")
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
+    retrievers: list[RetrieverName] = Field(
+        ["bm25", "dense_base", "dense"], min_length=1, description="Which retrievers run."
+    )
+    rankers: list[RankerName] = Field(
+        ["lightgbm", "xgboost"], min_length=1, description="Which rankers run."
+    )
+    ingest: Ingest = Ingest()
+    split: Split = Split()
+    llm: Llm = Llm()
+    keywords: Keywords = Keywords()
+    summaries: Summaries = Summaries()
+    queries: Queries = Queries()
+    documents: Documents = Documents()
+    encoder: Encoder = Encoder()
+    pairs: Pairs = Pairs()
+    finetune: Finetune = Finetune()
+    embed: Embed = Embed()
+    fit: Fit = Fit()
+    candidates: Candidates = Candidates()
+    blend: Blend = Blend()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    audit: Audit = Audit()
+    report: Report = Report()
+    bundle: Bundle = Bundle()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        for kind, names in (("retrievers", self.retrievers), ("rankers", self.rankers)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{kind} names one twice: {names}")
+        if "sparse" in self.retrievers and not self.encoder.has_sparse:
+            raise ValueError(
+                f"retriever 'sparse' needs an encoder with lexical weights (encoder.kind: bge_m3), "
+                f"and encoder.kind is {self.encoder.kind!r}; take it from `retrievers` or change "
+                "the encoder"
+            )
+        if self.bundle.ranker != "best" and self.bundle.ranker not in self.rankers:
+            raise ValueError(
+                f"bundle.ranker is {self.bundle.ranker!r}, which is not in rankers {self.rankers}"
+            )
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a params file.
+
+    Raises:
+        UserError: the file is missing or not YAML, or parameters are wrong; each is named with
+            what was expected.
+    """
+    import yaml
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file; start from one of recipes/")
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        wrong = "; ".join(_sentence(problem) for problem in error.errors())
+        raise UserError(f"{path}: {wrong}") from error
+
+
+def _sentence(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is no parameter"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
