@@ -7,7 +7,7 @@ import numpy as np
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch; ask torch for deterministic kernels, with a warning for none."""
+    """Seed Python, NumPy and torch; ask torch for deterministic kernels, warn where none is."""
     import torch
 
     random.seed(seed)

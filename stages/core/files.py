@@ -1,4 +1,4 @@
-"""Every file of a run, named once; stage options default to these and `dvc.yaml` is tested on them."""
+"""Every file of a run, named once: what stage options default to and `dvc.yaml` is tested on."""
 
 from pathlib import Path
 

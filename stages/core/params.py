@@ -244,7 +244,7 @@ class Bm25(Section):
 class Dense(Section):
     """Exact inner-product search over document vectors."""
 
-    block: Positive = Field(256, description="Queries scored at once.")
+    block: Positive = Field(512, description="Queries scored at once.")
 
 
 class Fit(Section):
@@ -270,6 +270,16 @@ class Blend(Section):
     )
     rrf_k: Annotated[float, Field(gt=0)] = Field(60.0, description="Rank constant of the fusion.")
     grid: Positive = Field(5, description="Weights tried on valid lie on a grid of 1/grid.")
+
+
+class Examples(Section):
+    """The features of (query, item) examples."""
+
+    recent_days: Positive = Field(365, description="Days before the cut that count as recent.")
+    rating_prior: Annotated[float, Field(ge=0)] = Field(
+        5.0, description="Reviews of the mean rating that every item is credited with."
+    )
+    max_history: Positive = Field(50, description="Newest items of a history that are looked at.")
 
 
 class Evaluate(Section):
@@ -370,6 +380,7 @@ class Params(Section):
     fit: Fit = Fit()
     candidates: Candidates = Candidates()
     blend: Blend = Blend()
+    examples: Examples = Examples()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     audit: Audit = Audit()

@@ -10,8 +10,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
+
+from stages.core.log import UserError
 
 _CHUNK = 500
 
@@ -23,21 +26,34 @@ def content_hash(*parts: Any) -> str:
 
 
 class Store:
-    """Bytes under string keys in one SQLite file; each `put` is on disk when it returns.
+    """Bytes under string keys in one SQLite file.
 
-    Several processes may hold one store. Use as a context manager.
+    A `put_many` that has returned outlives any kill of the process. A power cut may cost the last
+    of them, but never the file. Several threads and processes may hold one store. Use as a context
+    manager.
+
+    Raises:
+        UserError: the file is there and is no store.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock()
         self._connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        with self._connection:
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS entries"
-                " (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-            )
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            with self._connection:
+                self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS entries"
+                    " (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+                )
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise UserError(
+                f"{path} cannot be used as a store ({error}); delete or move it, what it held is "
+                "computed or asked again"
+            ) from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are present."""
@@ -46,21 +62,31 @@ class Store:
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            rows = self._connection.execute(
-                f"SELECT key, value FROM entries WHERE key IN ({marks})", chunk
-            )
-            found.update(rows)
+            with self._lock:
+                found.update(
+                    self._connection.execute(
+                        f"SELECT key, value FROM entries WHERE key IN ({marks})", chunk
+                    )
+                )
         return found
 
     def put_many(self, entries: Mapping[str, bytes]) -> None:
         """Keep the entries in one transaction; an existing key is replaced."""
-        with self._connection:
+        with self._lock, self._connection:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO entries (key, value) VALUES (?, ?)", entries.items()
             )
 
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget those keys that are present, in one transaction."""
+        with self._lock, self._connection:
+            self._connection.executemany(
+                "DELETE FROM entries WHERE key = ?", ((key,) for key in keys)
+            )
+
     def __len__(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM entries").fetchone()[0])
+        with self._lock:
+            return int(self._connection.execute("SELECT count(*) FROM entries").fetchone()[0])
 
     def __enter__(self) -> Self:
         return self

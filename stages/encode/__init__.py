@@ -1,0 +1,1 @@
+"""Texts to vectors: training pairs, a fine-tuned encoder, embeddings."""

@@ -1,0 +1,71 @@
+"""Embed: documents and one encoder in, a vector for each document and a Chroma collection out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.log import get_logger, run
+from stages.core.params import load_params
+from stages.encode.encoders import Encoded, Encoders
+
+log = get_logger(__name__)
+
+
+def embeddings_frame(documents: pl.DataFrame, encoded: Encoded, model_hash: str) -> pl.DataFrame:
+    """Join documents' keys with their vectors; lexical weights and vectors a token where given."""
+    width = encoded.dense.shape[1]
+    frame = documents.select("window", "item_id").with_columns(
+        vector=pl.Series(encoded.dense, dtype=pl.Array(pl.Float32, width)),
+        model_hash=pl.lit(model_hash),
+    )
+    if encoded.sparse is not None:
+        weights = [
+            [{"token": token, "weight": weight} for token, weight in sorted(row.items())]
+            for row in encoded.sparse
+        ]
+        kind = pl.List(pl.Struct({"token": pl.String, "weight": pl.Float32}))
+        frame = frame.with_columns(sparse=pl.Series(weights, dtype=kind))
+    if encoded.multi is not None:
+        vectors = [row.tolist() for row in encoded.multi]
+        kind_multi = pl.List(pl.Array(pl.Float32, width))
+        frame = frame.with_columns(multi_vector=pl.Series(vectors, dtype=kind_multi))
+    return frame
+
+
+def main(
+    encoder: Annotated[Literal["base", "tuned"], typer.Argument(help="Which encoder.")],
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    documents_file: Path = files.DOCUMENTS,
+    items_file: Path = files.ITEMS,
+    model_folder: Path = files.TUNED_MODEL,
+    embeddings_folder: Path = files.EMBEDDINGS,
+    chroma_folder: Path = files.CHROMA,
+    store: Path = files.VECTOR_STORE,
+) -> None:
+    """Encode every document once, and build the Chroma collection from window train."""
+    params = load_params(params_file)
+    documents = tables.read(documents_file, tables.DOCUMENTS)
+    titles = tables.read(items_file, tables.ITEMS, columns=["item_id", "title"])
+    encoders = Encoders(params.encoder, model_folder, store)
+    encoded = encoders.encode_documents(encoder, documents["text"].to_list())
+    frame = embeddings_frame(documents, encoded, encoders.open(encoder).model_hash)
+    tables.write(frame, embeddings_folder / f"{encoder}.parquet", tables.EMBEDDINGS)
+
+    from stages.encode.encoders import chroma
+
+    served = documents.with_columns(frame["vector"]).filter(window="train")
+    served = served.join(titles, on="item_id", how="left", maintain_order="left")
+    collection = params.embed.collection + ("" if encoder == "tuned" else "_base")
+    chroma.write_folder(chroma_folder / encoder, collection, served)
+    if params.embed.chroma_url:
+        chroma.write_server(params.embed.chroma_url, collection, served)
+    log.info(
+        "%s: %d documents, collection %s of %d", encoder, frame.height, collection, served.height
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,60 @@
+"""What every text encoder does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from stages.core.store import content_hash
+
+Kind = Literal["query", "document"]
+Sparse = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of n texts.
+
+    Attributes:
+        dense: float32, shape (n, dimension), rows of length 1.
+        sparse: token to weight for each text, where the encoder has lexical weights.
+        multi: float32 arrays of shape (tokens, dimension), where asked for.
+    """
+
+    dense: np.ndarray
+    sparse: Sparse | None = None
+    multi: list[np.ndarray] | None = None
+
+
+class TextEncoder(Protocol):
+    """A model that gives texts vectors; queries and documents may be read differently."""
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the weights and of every setting that changes a vector."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a dense vector."""
+        ...
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
+        """Encode texts in the order given."""
+        ...
+
+
+def weights_hash(state: dict[str, object], *settings: object) -> str:
+    """Return the hash of a torch state dict and of settings, equal on every machine."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        tensor = state[name]
+        if isinstance(tensor, torch.Tensor):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return content_hash(digest.hexdigest(), *settings)

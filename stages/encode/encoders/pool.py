@@ -1,0 +1,187 @@
+"""The encoders of a run, loaded once each, with every vector kept by its model and text."""
+
+import struct
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from stages.core.log import UserError, get_logger, progress
+from stages.core.params import Encoder
+from stages.core.storage import read_json, write_json
+from stages.core.store import Store, content_hash
+from stages.encode.encoders.base import Encoded, Kind, Sparse, TextEncoder
+
+log = get_logger(__name__)
+
+DESCRIPTION = "encoder.json"
+EncoderName = Literal["base", "tuned"]
+_FLUSH = 32
+"""Batches between two commits to the store."""
+
+
+def describe(folder: Path, params: Encoder) -> None:
+    """Write the description from which `load_encoder` opens a folder; a model of "." is the folder."""
+    write_json(folder / DESCRIPTION, params.model_dump(mode="json"))
+
+
+def load_encoder(source: Encoder | Path) -> TextEncoder:
+    """Load the encoder that parameters name, or that a folder with a description holds.
+
+    Raises:
+        UserError: the folder holds none, or the model cannot be loaded.
+    """
+    if isinstance(source, Path):
+        if not (source / DESCRIPTION).exists():
+            raise UserError(
+                f"{source} holds no encoder: {DESCRIPTION} is missing; run `dvc repro finetune`"
+            )
+        described = Encoder.model_validate(read_json(source / DESCRIPTION))
+        here = str(source) if described.model == "." else described.model
+        source = described.model_copy(update={"model": here})
+    if source.kind == "bge_m3":
+        from stages.encode.encoders.bge_m3 import BgeM3Encoder
+
+        return BgeM3Encoder(source)
+    from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
+
+    return SentenceTransformersEncoder(source)
+
+
+class Encoders:
+    """The base and the tuned encoder, each loaded when first asked.
+
+    Args:
+        base: parameters or folder of the base encoder.
+        tuned: folder of the tuned one.
+        store: SQLite file in which vectors are kept; None keeps none (a service keeps none).
+    """
+
+    def __init__(
+        self, base: Encoder | Path, tuned: Path | None = None, store: Path | None = None
+    ) -> None:
+        self._sources: dict[str, Encoder | Path | None] = {"base": base, "tuned": tuned}
+        self._loaded: dict[str, TextEncoder] = {}
+        self._store = store
+        self._lock = threading.Lock()
+
+    def open(self, name: EncoderName) -> TextEncoder:
+        """Return the encoder, loaded once."""
+        with self._lock:
+            if name not in self._loaded:
+                source = self._sources[name]
+                if source is None:
+                    raise UserError(f"no {name} encoder was given")
+                self._loaded[name] = load_encoder(source)
+            return self._loaded[name]
+
+    def encode(self, name: EncoderName, texts: Sequence[str], kind: Kind) -> Encoded:
+        """Encode texts, asking the model only for those whose vectors the store lacks.
+
+        New texts are encoded longest first, so that a batch pads little; the order of batches
+        depends on the texts alone, so that equal inputs give equal bits.
+        """
+        encoder = self.open(name)
+        if self._store is None:
+            with self._lock:
+                return encoder.encode(texts, kind)
+        prefix = (encoder.model_hash, kind)
+        keys = [content_hash(*prefix, text) for text in texts]
+        with Store(self._store) as store:
+            known = store.get_many(keys)
+            text_of = dict(zip(keys, texts, strict=True))
+            missing = sorted(
+                (key for key in text_of if key not in known),
+                key=lambda key: (-len(text_of[key]), text_of[key]),
+            )
+            step = 32 * _FLUSH
+            with progress(total=len(missing), desc=f"encode {name}", unit="text") as bar:
+                for start in range(0, len(missing), step):
+                    chunk = missing[start : start + step]
+                    encoded = encoder.encode([text_of[key] for key in chunk], kind)
+                    new = {key: _pack(encoded, row) for row, key in enumerate(chunk)}
+                    store.put_many(new)
+                    known.update(new)
+                    bar.update(len(chunk))
+        log.info(
+            "%s: %d %s texts, %d encoded, the rest were kept",
+            name,
+            len(texts),
+            kind,
+            len(missing),
+        )
+        return _unpack([known[key] for key in keys], encoder.dimension)
+
+    def encode_documents(self, name: EncoderName, texts: Sequence[str]) -> Encoded:
+        """Encode documents, each the normalised mean of its lines' vectors.
+
+        A line is a passage: the item's own parts are the first, each quoted review is one more. The
+        mean of passages is the class prototype of Snell et al. (2017); it reads all of a long
+        document where one pass would cut it, keeps one vector an item, and a new review costs one
+        passage. Lexical weights are the largest over the passages; vectors a token are those of the
+        first line.
+        """
+        lines = [text.split("\n") for text in texts]
+        unique = sorted({line for document in lines for line in document})
+        place = {line: row for row, line in enumerate(unique)}
+        encoded = self.encode(name, unique, "document")
+        flat = np.array([place[line] for document in lines for line in document], dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum([len(document) for document in lines])[:-1]])
+        if not len(texts):
+            return encoded
+        dense = np.add.reduceat(encoded.dense[flat].astype(np.float64), starts.astype(int), axis=0)
+        dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
+        sparse = encoded.sparse and [
+            _largest([encoded.sparse[place[ln]] for ln in d]) for d in lines
+        ]
+        multi = encoded.multi and [encoded.multi[place[d[0]]] for d in lines]
+        return Encoded(dense.astype(np.float32), sparse or None, multi or None)
+
+
+def _largest(passages: Sparse) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for passage in passages:
+        for token, weight in passage.items():
+            weights[token] = max(weight, weights.get(token, 0.0))
+    return weights
+
+
+def _pack(encoded: Encoded, row: int) -> bytes:
+    """Dense, then, where present, sparse tokens and weights, then the vectors a token."""
+    sparse = encoded.sparse[row] if encoded.sparse is not None else None
+    multi = encoded.multi[row] if encoded.multi is not None else None
+    tokens = " ".join(sparse).encode() if sparse is not None else b""
+    head = struct.pack(
+        "<iii",
+        -1 if sparse is None else len(sparse),
+        len(tokens),
+        -1 if multi is None else len(multi),
+    )
+    body = encoded.dense[row].astype("<f4").tobytes() + tokens
+    if sparse is not None:
+        body += np.array(list(sparse.values()), "<f4").tobytes()
+    if multi is not None:
+        body += multi.astype("<f4").tobytes()
+    return head + body
+
+
+def _unpack(values: Sequence[bytes], dimension: int) -> Encoded:
+    dense = np.empty((len(values), dimension), np.float32)
+    sparse: Sparse = []
+    multi: list[np.ndarray] = []
+    for row, value in enumerate(values):
+        count, token_bytes, vectors = struct.unpack_from("<iii", value)
+        at = 12
+        dense[row] = np.frombuffer(value, "<f4", dimension, at)
+        at += 4 * dimension
+        if count >= 0:
+            tokens = value[at : at + token_bytes].decode().split()
+            weights = np.frombuffer(value, "<f4", count, at + token_bytes)
+            sparse.append(dict(zip(tokens, weights.tolist(), strict=True)))
+            at += token_bytes + 4 * count
+        if vectors >= 0:
+            flat = np.frombuffer(value, "<f4", vectors * dimension, at)
+            multi.append(flat.reshape(vectors, dimension))
+    return Encoded(dense, sparse or None, multi or None)

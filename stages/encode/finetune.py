@@ -1,0 +1,183 @@
+"""Finetune: pairs of window `fit` in, a tuned encoder out: the base, where tuning did not help."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.determinism import seed_everything
+from stages.core.log import get_logger, run
+from stages.core.metrics import interval, paired_difference
+from stages.core.params import Encoder, load_params
+from stages.core.storage import atomic_file, atomic_folder, write_json
+from stages.core.store import content_hash
+from stages.encode.encoders import Encoders, describe
+from stages.encode.encoders.pool import EncoderName
+
+log = get_logger(__name__)
+
+GATE_METRIC = "ndcg@10"
+
+
+def reciprocal_gain(ranks: np.ndarray, cut: int = 10) -> np.ndarray:
+    """NDCG at `cut` of queries with one target each, from the target's rank (1 is first)."""
+    return np.where(ranks <= cut, 1 / np.log2(ranks + 1), 0.0)
+
+
+def target_ranks(queries: np.ndarray, documents: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rank of each query's target document by inner product; those that score the same come first.
+
+    Args:
+        queries: shape (n, d).
+        documents: shape (m, d).
+        targets: row of the target document of each query.
+    """
+    ranks = np.empty(len(queries), np.int64)
+    for start in range(0, len(queries), 512):
+        scores = queries[start : start + 512] @ documents.T
+        own = scores[np.arange(len(scores)), targets[start : start + 512]]
+        ranks[start : start + 512] = (scores >= own[:, None]).sum(axis=1)
+    return ranks
+
+
+def with_target_row(queries: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """Keep the queries whose target has a document, with its row number as `target`."""
+    rows = documents.select(pl.col("item_id"), target=pl.int_range(pl.len()))
+    return queries.select("query_id", "text", item_id=pl.col("targets").list.first()).join(
+        rows, on="item_id", how="inner", maintain_order="left"
+    )
+
+
+def sample_for_evaluation(
+    queries: pl.DataFrame, documents: pl.DataFrame, count: int, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Draw `count` queries and, for them, their targets' documents and as many others."""
+    drawn = queries.sample(min(count, queries.height), seed=seed)
+    needed = documents.filter(pl.col("item_id").is_in(drawn["item_id"].implode()))
+    others = documents.filter(~pl.col("item_id").is_in(drawn["item_id"].implode()))
+    others = others.sample(min(count, others.height), seed=seed)
+    kept = pl.concat([needed, others]).sort("item_id")
+    return with_target_row(drawn.with_columns(targets=pl.concat_list("item_id")), kept), kept
+
+
+def recall_at_10(model: Any, queries: pl.DataFrame, documents: pl.DataFrame) -> float:
+    """Recall@10 of `model` on sampled queries and documents, each document read once."""
+    options = {"normalize_embeddings": True, "show_progress_bar": False, "batch_size": 64}
+    q = model.encode_query(queries["text"].to_list(), **options)
+    d = model.encode_document(documents["text"].to_list(), **options)
+    ranks = target_ranks(q, d, queries["target"].to_numpy())
+    return float((ranks <= 10).mean())
+
+
+def gains(
+    encoders: Encoders, name: EncoderName, queries: pl.DataFrame, documents: pl.DataFrame
+) -> np.ndarray:
+    """The gate's metric for every valid query over all documents of window `train`."""
+    q = encoders.encode(name, queries["text"].to_list(), "query").dense
+    d = encoders.encode_documents(name, documents["text"].to_list()).dense
+    return reciprocal_gain(target_ranks(q, d, queries["target"].to_numpy()))
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    pairs_file: Path = files.PAIRS,
+    queries_file: Path = files.QUERIES,
+    documents_file: Path = files.DOCUMENTS,
+    model_folder: Path = files.TUNED_MODEL,
+    metrics_file: Path = files.METRICS / "finetune.json",
+    curve_file: Path = files.PLOTS / "finetune.csv",
+    store: Path = files.VECTOR_STORE,
+) -> None:
+    """Tune the base encoder on pairs; keep the result only if it is better on valid, paired."""
+    params = load_params(params_file)
+    tuning, base, seed = params.finetune, params.encoder, params.seed
+    pairs = tables.read(pairs_file, tables.PAIRS)
+    documents = tables.read(documents_file, tables.DOCUMENTS).filter(window="train")
+    valid = tables.read(queries_file, tables.QUERIES).filter(split="valid")
+    queries = with_target_row(valid, documents)
+    if not tuning.enabled or pairs.height < 4 or queries.is_empty():
+        log.info("%d pairs, enabled: %s; the base encoder is kept", pairs.height, tuning.enabled)
+        with atomic_folder(model_folder) as folder:
+            describe(folder, base)
+        write_json(metrics_file, {"kept": "base", "pairs": pairs.height, "steps": 0})
+        _write_curve(curve_file, [])
+        return
+
+    from accelerate import PartialState
+
+    from stages.encode.encoders.sentence_transformers import load_model
+    from stages.encode.encoders.training import train
+
+    seed_everything(seed)
+    model = load_model(base)
+    drawn, corpus = sample_for_evaluation(queries, documents, tuning.eval_queries, seed)
+    identity = content_hash(
+        pairs.hash_rows().sum(), tuning.model_dump(mode="json"), base.model_dump(mode="json"), seed
+    )
+    checkpoints = store.parent / "finetune" / identity
+    log.info(
+        "%d pairs, %d valid queries; checkpoints %s", pairs.height, queries.height, checkpoints
+    )
+    points = train(
+        model, pairs, tuning, seed, lambda m: recall_at_10(m, drawn, corpus), checkpoints
+    )
+    if not PartialState().is_main_process:
+        return
+
+    candidate = checkpoints / "tuned"
+    shutil.rmtree(candidate, ignore_errors=True)
+    model.save(str(candidate), create_model_card=False)
+    description = Encoder(
+        **base.model_dump(exclude={"kind", "model", "multi_vector"}),
+        kind="sentence_transformers",
+        model=".",
+    )
+    describe(candidate, description)
+    encoders = Encoders(base, candidate, store)
+    before = gains(encoders, "base", queries, documents)
+    after = gains(encoders, "tuned", queries, documents)
+    settings: dict[str, Any] = {
+        "resamples": params.evaluate.bootstrap,
+        "level": params.evaluate.level,
+        "seed": seed,
+    }
+    difference = paired_difference(after, before, **settings)
+    kept = "tuned" if difference["low"] > 0 else "base"
+    with atomic_folder(model_folder) as folder:
+        if kept == "tuned":
+            shutil.copytree(candidate, folder, dirs_exist_ok=True)
+        else:
+            describe(folder, base)
+    write_json(
+        metrics_file,
+        {
+            "base": interval(before, **settings),
+            "difference": difference,
+            "kept": kept,
+            "metric": GATE_METRIC,
+            "pairs": pairs.height,
+            "queries": queries.height,
+            "steps": int(points[-1]["step"]) if points else 0,
+            "tuned": interval(after, **settings),
+            "window": "fit",
+        },
+    )
+    _write_curve(curve_file, points)
+    shutil.rmtree(checkpoints)
+    log.info(
+        "valid %s: base %.4f, tuned %.4f; kept %s", GATE_METRIC, before.mean(), after.mean(), kept
+    )
+
+
+def _write_curve(path: Path, points: list[dict[str, float]]) -> None:
+    schema = {"step": pl.Int64, "loss": pl.Float64, "recall": pl.Float64}
+    with atomic_file(path) as temporary:
+        pl.DataFrame(points, schema=schema).write_csv(temporary, float_precision=6)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Measured, audited, shown: what the candidates and scores are worth, and how sure that is."""

@@ -1,0 +1,56 @@
+"""Slices of the queries: cold and warm users and items, head and tail."""
+
+import math
+
+import polars as pl
+
+from stages.core.tables import WINDOW_OF_SPLIT
+
+SLICES = ("cold_users", "warm_users", "cold_items", "warm_items", "head_items", "tail_items")
+
+_PARTS_OF = {"fit": ["fit"], "train": ["fit", "rank"]}
+
+
+def slices_of(
+    queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame, split: str, tail: float
+) -> pl.DataFrame:
+    """Return (query_id, one boolean column a slice) for the split's queries, sorted by query_id.
+
+    A user or an item is warm when the window behind the split holds an event of theirs; a query
+    without a user is cold. Tail items are the least reviewed in the window, up to the share `tail`
+    of the catalogue, with all that are reviewed as little as the last of them. A query of several
+    targets is warm, and head, when all of its targets are.
+
+    Args:
+        queries: query_id, user_id, targets, split.
+        events: user_id, item_id, split.
+        catalogue: item_id of every item.
+        split: whose queries.
+        tail: share of the catalogue.
+    """
+    behind = events.filter(pl.col("split").is_in(_PARTS_OF[WINDOW_OF_SPLIT[split]]))
+    counts = catalogue.select("item_id").join(
+        behind.group_by("item_id").len("reviews"), on="item_id", how="left"
+    )
+    counts = counts.with_columns(pl.col("reviews").fill_null(0)).sort("reviews")
+    last = counts["reviews"].slice(max(math.ceil(tail * counts.height) - 1, 0), 1)
+    head = counts.filter(pl.col("reviews") > (last.item() if len(last) else 0))
+    warm = counts.filter(pl.col("reviews") > 0)
+    every = pl.col("targets").list
+    return (
+        queries.filter(split=split)
+        .sort("query_id")
+        .select(
+            "query_id",
+            warm_users=pl.col("user_id").is_in(behind["user_id"].unique().implode()),
+            warm_items=every.set_difference(pl.lit(warm["item_id"].implode())).list.len() == 0,
+            head_items=every.set_difference(pl.lit(head["item_id"].implode())).list.len() == 0,
+        )
+        .with_columns(pl.col("warm_users").fill_null(False))
+        .with_columns(
+            cold_users=~pl.col("warm_users"),
+            cold_items=~pl.col("warm_items"),
+            tail_items=~pl.col("head_items"),
+        )
+        .select("query_id", *SLICES)
+    )

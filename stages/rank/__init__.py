@@ -1,0 +1,1 @@
+"""Candidates to a ranked list: features, rankers, scores."""

@@ -1,0 +1,82 @@
+"""Examples: blended candidates in, labelled (query, item) rows with features out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.log import get_logger, run
+from stages.core.params import load_params
+from stages.core.storage import atomic_folder
+from stages.rank.features import FeatureProgram, feature_names
+
+log = get_logger(__name__)
+
+WINDOW_PARTS = {"fit": ("fit",), "train": ("fit", "rank")}
+"""The parts of the events that a window holds."""
+
+
+def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """Add `split` and `relevance`: 1 where the item is among the query's targets, else 0."""
+    chosen = queries.select("query_id", item_id="targets").explode("item_id").unique()
+    return (
+        examples.join(
+            chosen.with_columns(relevance=pl.lit(1, pl.Int8)),
+            on=["query_id", "item_id"],
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(pl.col("relevance").fill_null(0))
+        .join(queries.select("query_id", "split"), on="query_id", how="left", maintain_order="left")
+    )
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    items_file: Path = files.ITEMS,
+    events_file: Path = files.SPLIT_EVENTS,
+    queries_file: Path = files.QUERIES,
+    documents_file: Path = files.DOCUMENTS,
+    candidates_folder: Path = files.CANDIDATES,
+    blend_file: Path = files.BLEND,
+    examples_file: Path = files.EXAMPLES,
+    features_folder: Path = files.FEATURES_MODEL,
+) -> None:
+    """Fit the feature program on both windows and describe each split's candidates with its own."""
+    params = load_params(params_file)
+    items = tables.read(items_file, tables.ITEMS)
+    events = tables.read(events_file, tables.SPLIT_EVENTS)
+    queries = tables.read(queries_file, tables.QUERIES)
+    documents = tables.read(documents_file, tables.DOCUMENTS)
+    candidates = tables.read_folder(candidates_folder, sorted(params.retrievers), tables.CANDIDATES)
+    blended = tables.read(blend_file, tables.CANDIDATES)
+    made = []
+    with atomic_folder(features_folder) as folder:
+        for window in tables.WINDOWS:
+            program = FeatureProgram(params.examples).fit(
+                items,
+                documents.filter(window=window),
+                events.filter(pl.col("split").is_in(WINDOW_PARTS[window])),
+            )
+            (folder / window).mkdir()
+            program.save(folder / window)
+            splits = [s for s, behind in tables.WINDOW_OF_SPLIT.items() if behind == window]
+            asked = queries.filter(pl.col("split").is_in(splits))
+            mine = candidates.join(asked, on="query_id", how="semi")
+            theirs = blended.join(asked, on="query_id", how="semi")
+            made.append(label(program.transform(asked, mine, theirs), asked))
+    examples = pl.concat(made)
+    tables.write(examples, examples_file, tables.EXAMPLES)
+    log.info(
+        "%d examples of %d queries, %d features, %d relevant",
+        examples.height,
+        examples["query_id"].n_unique(),
+        len(feature_names(examples)),
+        int(examples["relevance"].sum()),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Queries to candidates: retrievers, each fitted on both windows, and the blend of them."""

@@ -1,0 +1,68 @@
+"""Blend: every retriever's candidates in, one joined list a query out, weights chosen on valid."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.log import get_logger, run
+from stages.core.params import Blend, load_params
+from stages.core.storage import atomic_file
+from stages.retrieve.retrievers.fusion import Fusion, ndcg_of_weights, simplex
+
+log = get_logger(__name__)
+
+
+def choose(
+    candidates: pl.DataFrame, valid: pl.DataFrame, names: list[str], params: Blend
+) -> tuple[Fusion, float]:
+    """Choose the weights of largest NDCG@10 on valid; among equals those nearest to even.
+
+    Args:
+        candidates: of all retrievers, any splits.
+        valid: the valid queries.
+        names: the retrievers to weigh.
+        params: method and grid.
+
+    Returns:
+        the fusion, and its NDCG@10.
+    """
+    grid = simplex(names, params.grid)
+    even = Fusion(params.method, dict.fromkeys(names, round(1 / len(names), 6)), params.rrf_k)
+    if valid.is_empty():
+        return even, float("nan")
+    mine = candidates.join(valid.select("query_id"), on="query_id", how="semi")
+    targets = valid.select("query_id", item_id="targets").explode("item_id")
+    means = ndcg_of_weights(even.contributions(mine), targets, grid)
+    unevenness = [sum(weight**2 for weight in weights.values()) for weights in grid]
+    best = int(np.lexsort((unevenness, -means.round(9)))[0])
+    return Fusion(params.method, grid[best], params.rrf_k), float(means[best])
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    queries_file: Path = files.QUERIES,
+    candidates_folder: Path = files.CANDIDATES,
+    blend_file: Path = files.BLEND,
+    model_file: Path = files.BLEND_MODEL,
+) -> None:
+    """Choose the weights on valid and join the candidates of every split with them."""
+    params = load_params(params_file)
+    names = sorted(params.retrievers)
+    queries = tables.read(queries_file, tables.QUERIES)
+    candidates = tables.read_folder(candidates_folder, names, tables.CANDIDATES)
+    fusion, ndcg = choose(candidates, queries.filter(split="valid"), names, params.blend)
+    blended = fusion.blend(candidates, params.candidates.top_k)
+    tables.write(blended, blend_file, tables.CANDIDATES)
+    with atomic_file(model_file) as temporary:
+        fusion.save(temporary)
+    log.info(
+        "%s %s: NDCG@10 on valid %.4f, %d rows", fusion.method, fusion.weights, ndcg, blended.height
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""Candidates: queries and one fitted retriever in, its best items for every held-out query out."""
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.log import get_logger, progress, run
+from stages.core.params import RetrieverName, load_params
+from stages.encode.encoders import Encoders
+from stages.retrieve.retrievers import load_retriever
+
+log = get_logger(__name__)
+
+_CHUNK = 8192
+"""Queries answered between two updates of the progress bar."""
+
+
+def main(
+    retriever: Annotated[str, typer.Argument(help="Name of the retriever.")],
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    queries_file: Path = files.QUERIES,
+    model_folder: Path = files.TUNED_MODEL,
+    retrievers_folder: Path = files.RETRIEVERS,
+    candidates_folder: Path = files.CANDIDATES,
+    store: Path = files.VECTOR_STORE,
+) -> None:
+    """Answer each split's queries with the retriever of the window behind it."""
+    params = load_params(params_file)
+    name = cast(RetrieverName, retriever)
+    queries = tables.read(queries_file, tables.QUERIES)
+    encoders = Encoders(params.encoder, model_folder, store)
+    found = []
+    for split, window in tables.WINDOW_OF_SPLIT.items():
+        fitted = load_retriever(name, retrievers_folder / name / window, encoders)
+        asked = queries.filter(split=split)
+        parts = [
+            fitted.retrieve(asked.slice(start, _CHUNK), params.candidates.top_k)
+            for start in progress(range(0, asked.height, _CHUNK), desc=f"{name} {split}")
+        ]
+        found += parts
+        count = sum(part.height for part in parts)
+        log.info("%s, %s: %d queries, %d candidates", name, split, asked.height, count)
+    candidates = pl.concat(found)
+    tables.write(candidates, candidates_folder / f"{name}.parquet", tables.CANDIDATES)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,92 @@
+"""What every retriever does, and what it may learn from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import polars as pl
+
+from stages.core.tables import CANDIDATES
+from stages.encode.encoders import Encoders
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is known at the end of one window, and nothing later.
+
+    Attributes:
+        documents: item_id and text of every item that has a document, sorted by item_id.
+        embeddings: by encoder ("base", "tuned"), rows aligned with `documents`.
+    """
+
+    documents: pl.DataFrame
+    embeddings: dict[str, pl.DataFrame]
+
+
+class Retriever(Protocol):
+    """Answers queries with candidates; holds no state about users."""
+
+    def fit(self, data: TrainingData) -> None:
+        """Learn from one window."""
+        ...
+
+    def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Return up to `k` candidates a query, best first, ties by item id.
+
+        Args:
+            queries: at least query_id and text; a null text finds nothing.
+            k: candidates a query.
+
+        Returns:
+            a candidates table.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` needs into an existing folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, encoders: Encoders) -> Self:
+        """Read a fitted retriever; encoders are shared, not stored with it."""
+        ...
+
+
+def candidates_frame(
+    name: str,
+    query_ids: pl.Series,
+    items: np.ndarray,
+    scores: np.ndarray,
+    item_ids: pl.Series,
+    keep: np.ndarray,
+) -> pl.DataFrame:
+    """Turn aligned arrays of shape (queries, k) into a candidates table, ranks counted from 1.
+
+    Args:
+        name: the retriever's.
+        query_ids: one a row.
+        items: rows in `item_ids`, best first.
+        scores: of the same shape.
+        item_ids: sorted ids.
+        keep: of the same shape; what is False (padding, no match) is left out.
+    """
+    k = items.shape[1] if items.ndim == 2 else 0
+    flat = keep.ravel()
+    ranks = np.tile(np.arange(1, k + 1, dtype=np.uint32), len(query_ids))
+    return (
+        pl.DataFrame(
+            {
+                "query_id": np.repeat(np.arange(len(query_ids)), k)[flat],
+                "item_id": items.ravel()[flat],
+                "retriever": pl.repeat(name, int(flat.sum()), eager=True),
+                "rank": ranks[flat],
+                "score": scores.ravel()[flat].astype(np.float32),
+            }
+        )
+        .with_columns(
+            query_id=query_ids.gather(pl.Series(np.repeat(np.arange(len(query_ids)), k)[flat])),
+            item_id=item_ids.gather(pl.Series(items.ravel()[flat].astype(np.int64))),
+        )
+        .select(*CANDIDATES.columns)
+    )
