@@ -24,7 +24,9 @@ DOCUMENTS = DATA / "documents.parquet"
 
 # encode
 PAIRS = DATA / "pairs.parquet"
-TUNED_MODEL = Path("models") / "encoder"
+ENCODERS = Path("models") / "encoders"
+BASE_MODEL = ENCODERS / "base"
+TUNED_MODEL = ENCODERS / "tuned"
 EMBEDDINGS = DATA / "embeddings"
 CHROMA = DATA / "chroma"
 

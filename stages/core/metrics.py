@@ -288,9 +288,7 @@ class _Levels:
 # Intervals ---------------------------------------------------------------------------------------
 
 
-def resampled(
-    queries: int, resamples: int, seed: int, rows: int | None = None
-) -> Iterator[Floats]:
+def resampled(queries: int, resamples: int, seed: int, rows: int | None = None) -> Iterator[Floats]:
     """Yield blocks (resamples, queries): how often a resample of the queries holds each of them.
 
     The same arguments give the same resamples, so figures from one set of queries are paired.

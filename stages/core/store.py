@@ -33,7 +33,7 @@ class Store:
     manager.
 
     Raises:
-        UserError: the file is there and is no store.
+        UserError: the file cannot be opened, or is no store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,10 +50,12 @@ class Store:
                 )
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise UserError(
-                f"{path} cannot be used as a store ({error}); delete or move it, what it held is "
-                "computed or asked again"
-            ) from error
+            remedy = (
+                "make its folder writable and end other programs that hold it"
+                if isinstance(error, sqlite3.OperationalError)
+                else "delete or move it, and what it held is computed or asked again"
+            )
+            raise UserError(f"{path} cannot be used as a store ({error}); {remedy}") from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are present."""

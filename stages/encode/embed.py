@@ -9,7 +9,7 @@ import typer
 from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
-from stages.encode.encoders import Encoded, Encoders
+from stages.encode.encoders import CachedEncoder, Encoded
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     documents_file: Path = files.DOCUMENTS,
     items_file: Path = files.ITEMS,
-    model_folder: Path = files.TUNED_MODEL,
+    encoders_folder: Path = files.ENCODERS,
     embeddings_folder: Path = files.EMBEDDINGS,
     chroma_folder: Path = files.CHROMA,
     store: Path = files.VECTOR_STORE,
@@ -49,9 +49,9 @@ def main(
     params = load_params(params_file)
     documents = tables.read(documents_file, tables.DOCUMENTS)
     titles = tables.read(items_file, tables.ITEMS, columns=["item_id", "title"])
-    encoders = Encoders(params.encoder, model_folder, store)
-    encoded = encoders.encode_documents(encoder, documents["text"].to_list())
-    frame = embeddings_frame(documents, encoded, encoders.open(encoder).model_hash)
+    opened = CachedEncoder(encoders_folder / encoder, store)
+    encoded = opened.encode_documents(documents["text"].to_list())
+    frame = embeddings_frame(documents, encoded, opened.model.model_hash)
     tables.write(frame, embeddings_folder / f"{encoder}.parquet", tables.EMBEDDINGS)
 
     from stages.encode.encoders import chroma

@@ -15,8 +15,7 @@ from stages.core.metrics import interval, paired_difference
 from stages.core.params import Encoder, load_params
 from stages.core.storage import atomic_file, atomic_folder, write_json
 from stages.core.store import content_hash
-from stages.encode.encoders import Encoders, describe
-from stages.encode.encoders.pool import EncoderName
+from stages.encode.encoders import CachedEncoder, describe, load_encoder
 
 log = get_logger(__name__)
 
@@ -73,12 +72,10 @@ def recall_at_10(model: Any, queries: pl.DataFrame, documents: pl.DataFrame) -> 
     return float((ranks <= 10).mean())
 
 
-def gains(
-    encoders: Encoders, name: EncoderName, queries: pl.DataFrame, documents: pl.DataFrame
-) -> np.ndarray:
+def gains(encoder: CachedEncoder, queries: pl.DataFrame, documents: pl.DataFrame) -> np.ndarray:
     """The gate's metric for every valid query over all documents of window `train`."""
-    q = encoders.encode(name, queries["text"].to_list(), "query").dense
-    d = encoders.encode_documents(name, documents["text"].to_list()).dense
+    q = encoder.encode(queries["text"].to_list(), "query").dense
+    d = encoder.encode_documents(documents["text"].to_list()).dense
     return reciprocal_gain(target_ranks(q, d, queries["target"].to_numpy()))
 
 
@@ -87,6 +84,7 @@ def main(
     pairs_file: Path = files.PAIRS,
     queries_file: Path = files.QUERIES,
     documents_file: Path = files.DOCUMENTS,
+    base_folder: Path = files.BASE_MODEL,
     model_folder: Path = files.TUNED_MODEL,
     metrics_file: Path = files.METRICS / "finetune.json",
     curve_file: Path = files.PLOTS / "finetune.csv",
@@ -101,8 +99,7 @@ def main(
     queries = with_target_row(valid, documents)
     if not tuning.enabled or pairs.height < 4 or queries.is_empty():
         log.info("%d pairs, enabled: %s; the base encoder is kept", pairs.height, tuning.enabled)
-        with atomic_folder(model_folder) as folder:
-            describe(folder, base)
+        _keep_base(base_folder, model_folder)
         write_json(metrics_file, {"kept": "base", "pairs": pairs.height, "steps": 0})
         _write_curve(curve_file, [])
         return
@@ -136,10 +133,10 @@ def main(
         kind="sentence_transformers",
         model=".",
     )
-    describe(candidate, description)
-    encoders = Encoders(base, candidate, store)
-    before = gains(encoders, "base", queries, documents)
-    after = gains(encoders, "tuned", queries, documents)
+    loaded = load_encoder(description.model_copy(update={"model": str(candidate)}))
+    describe(candidate, description, loaded.model_hash)
+    before = gains(CachedEncoder(base_folder, store), queries, documents)
+    after = gains(CachedEncoder(candidate, store), queries, documents)
     settings: dict[str, Any] = {
         "resamples": params.evaluate.bootstrap,
         "level": params.evaluate.level,
@@ -147,11 +144,11 @@ def main(
     }
     difference = paired_difference(after, before, **settings)
     kept = "tuned" if difference["low"] > 0 else "base"
-    with atomic_folder(model_folder) as folder:
-        if kept == "tuned":
+    if kept == "tuned":
+        with atomic_folder(model_folder) as folder:
             shutil.copytree(candidate, folder, dirs_exist_ok=True)
-        else:
-            describe(folder, base)
+    else:
+        _keep_base(base_folder, model_folder)
     write_json(
         metrics_file,
         {
@@ -171,6 +168,11 @@ def main(
     log.info(
         "valid %s: base %.4f, tuned %.4f; kept %s", GATE_METRIC, before.mean(), after.mean(), kept
     )
+
+
+def _keep_base(base_folder: Path, model_folder: Path) -> None:
+    with atomic_folder(model_folder) as folder:
+        shutil.copytree(base_folder, folder, dirs_exist_ok=True)
 
 
 def _write_curve(path: Path, points: list[dict[str, float]]) -> None:

@@ -1,5 +1,6 @@
 """Blend: every retriever's candidates in, one joined list a query out, weights chosen on valid."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ log = get_logger(__name__)
 
 
 def choose(
-    candidates: pl.DataFrame, valid: pl.DataFrame, names: list[str], params: Blend
+    candidates: pl.DataFrame, valid: pl.DataFrame, names: Sequence[str], params: Blend
 ) -> tuple[Fusion, float]:
     """Choose the weights of largest NDCG@10 on valid; among equals those nearest to even.
 
@@ -37,7 +38,7 @@ def choose(
     mine = candidates.join(valid.select("query_id"), on="query_id", how="semi")
     targets = valid.select("query_id", item_id="targets").explode("item_id")
     means = ndcg_of_weights(even.contributions(mine), targets, grid)
-    unevenness = [sum(weight**2 for weight in weights.values()) for weights in grid]
+    unevenness = np.array([sum(weight**2 for weight in weights.values()) for weights in grid])
     best = int(np.lexsort((unevenness, -means.round(9)))[0])
     return Fusion(params.method, grid[best], params.rrf_k), float(means[best])
 

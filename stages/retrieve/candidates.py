@@ -9,7 +9,6 @@ import typer
 from stages.core import files, tables
 from stages.core.log import get_logger, progress, run
 from stages.core.params import RetrieverName, load_params
-from stages.encode.encoders import Encoders
 from stages.retrieve.retrievers import load_retriever
 
 log = get_logger(__name__)
@@ -22,7 +21,6 @@ def main(
     retriever: Annotated[str, typer.Argument(help="Name of the retriever.")],
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     queries_file: Path = files.QUERIES,
-    model_folder: Path = files.TUNED_MODEL,
     retrievers_folder: Path = files.RETRIEVERS,
     candidates_folder: Path = files.CANDIDATES,
     store: Path = files.VECTOR_STORE,
@@ -31,10 +29,9 @@ def main(
     params = load_params(params_file)
     name = cast(RetrieverName, retriever)
     queries = tables.read(queries_file, tables.QUERIES)
-    encoders = Encoders(params.encoder, model_folder, store)
     found = []
     for split, window in tables.WINDOW_OF_SPLIT.items():
-        fitted = load_retriever(name, retrievers_folder / name / window, encoders)
+        fitted = load_retriever(name, retrievers_folder / name / window, store)
         asked = queries.filter(split=split)
         parts = [
             fitted.retrieve(asked.slice(start, _CHUNK), params.candidates.top_k)

@@ -1,6 +1,6 @@
-"""Text encoders behind one interface, and the pool that loads each of them once."""
+"""Text encoders behind one interface, opened from a description, their vectors kept."""
 
 from stages.encode.encoders.base import Encoded, TextEncoder
-from stages.encode.encoders.pool import Encoders, describe, load_encoder
+from stages.encode.encoders.cached import CachedEncoder, describe, load_encoder
 
-__all__ = ["Encoded", "Encoders", "TextEncoder", "describe", "load_encoder"]
+__all__ = ["CachedEncoder", "Encoded", "TextEncoder", "describe", "load_encoder"]

@@ -34,19 +34,25 @@ def slices_of(
     )
     counts = counts.with_columns(pl.col("reviews").fill_null(0)).sort("reviews")
     last = counts["reviews"].slice(max(math.ceil(tail * counts.height) - 1, 0), 1)
-    head = counts.filter(pl.col("reviews") > (last.item() if len(last) else 0))
-    warm = counts.filter(pl.col("reviews") > 0)
-    every = pl.col("targets").list
+    limit = last.item() if len(last) else 0
+    asked = queries.filter(split=split).sort("query_id")
+    items = (
+        asked.select("query_id", item_id="targets")
+        .explode("item_id")
+        .join(counts, on="item_id", how="left")
+        .group_by("query_id")
+        .agg(fewest=pl.col("reviews").fill_null(0).min())
+    )
+    users = behind.select("user_id").unique().with_columns(warm_users=True)
     return (
-        queries.filter(split=split)
-        .sort("query_id")
-        .select(
-            "query_id",
-            warm_users=pl.col("user_id").is_in(behind["user_id"].unique().implode()),
-            warm_items=every.set_difference(pl.lit(warm["item_id"].implode())).list.len() == 0,
-            head_items=every.set_difference(pl.lit(head["item_id"].implode())).list.len() == 0,
+        asked.select("query_id", "user_id")
+        .join(users, on="user_id", how="left", maintain_order="left")
+        .join(items, on="query_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.col("warm_users").fill_null(False),
+            warm_items=pl.col("fewest") > 0,
+            head_items=pl.col("fewest") > limit,
         )
-        .with_columns(pl.col("warm_users").fill_null(False))
         .with_columns(
             cold_users=~pl.col("warm_users"),
             cold_items=~pl.col("warm_items"),

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from stages.core.params import Fit, RetrieverName
-from stages.encode.encoders import Encoders
-from stages.retrieve.retrievers.base import Retriever, TrainingData
+from stages.retrieve.retrievers.base import ENCODER_OF, Retriever, TrainingData
 
-__all__ = ["Retriever", "TrainingData", "load_retriever", "make_retriever"]
+__all__ = ["ENCODER_OF", "Retriever", "TrainingData", "load_retriever", "make_retriever"]
 
 
-def make_retriever(name: RetrieverName, params: Fit, encoders: Encoders) -> Retriever:
+def make_retriever(name: RetrieverName, params: Fit) -> Retriever:
     """Return the unfitted retriever of that name."""
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
@@ -18,24 +17,28 @@ def make_retriever(name: RetrieverName, params: Fit, encoders: Encoders) -> Retr
     if name == "sparse":
         from stages.retrieve.retrievers.sparse import SparseRetriever
 
-        return SparseRetriever(params.sparse, encoders)
+        return SparseRetriever(params.sparse)
     from stages.retrieve.retrievers.dense import DenseRetriever
 
-    if name == "dense":
-        return DenseRetriever("dense", "tuned", params.dense, encoders)
-    return DenseRetriever("dense_base", "base", params.dense_base, encoders)
+    return DenseRetriever(name, params.dense if name == "dense" else params.dense_base)
 
 
-def load_retriever(name: RetrieverName, folder: Path, encoders: Encoders) -> Retriever:
-    """Load a fitted retriever from the folder to which `save` wrote it."""
+def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None) -> Retriever:
+    """Load a fitted retriever from the folder to which `save` wrote it.
+
+    Args:
+        name: which one.
+        folder: a window's folder; the encoder, where it needs one, lies beside it as `encoder`.
+        store: where query vectors are kept; None keeps none.
+    """
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 
-        return Bm25Retriever.load(folder, encoders)
+        return Bm25Retriever.load(folder)
     if name == "sparse":
         from stages.retrieve.retrievers.sparse import SparseRetriever
 
-        return SparseRetriever.load(folder, encoders)
+        return SparseRetriever.load(folder, store)
     from stages.retrieve.retrievers.dense import DenseRetriever
 
-    return DenseRetriever.load(folder, encoders)
+    return DenseRetriever.load(folder, store)

@@ -2,13 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import polars as pl
 
 from stages.core.tables import CANDIDATES
-from stages.encode.encoders import Encoders
+from stages.encode.encoders import CachedEncoder
+
+ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
+    "dense_base": "base",
+    "dense": "tuned",
+    "sparse": "base",
+}
+"""The encoder of each retriever that has one."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +24,13 @@ class TrainingData:
 
     Attributes:
         documents: item_id and text of every item that has a document, sorted by item_id.
-        embeddings: by encoder ("base", "tuned"), rows aligned with `documents`.
+        embeddings: rows of the embeddings table, sorted by item_id, for retrievers with an encoder.
+        encoder: the encoder that made them.
     """
 
     documents: pl.DataFrame
-    embeddings: dict[str, pl.DataFrame]
+    embeddings: pl.DataFrame | None = None
+    encoder: CachedEncoder | None = None
 
 
 class Retriever(Protocol):
@@ -48,8 +57,8 @@ class Retriever(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: Path, encoders: Encoders) -> Self:
-        """Read a fitted retriever; encoders are shared, not stored with it."""
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
+        """Read a fitted retriever; its encoder, if any, lies beside the folder as `encoder`."""
         ...
 
 

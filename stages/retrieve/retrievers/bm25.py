@@ -8,7 +8,6 @@ import polars as pl
 
 from stages.core.params import Bm25
 from stages.core.storage import read_json, write_json
-from stages.encode.encoders import Encoders
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.text import stems
 
@@ -54,7 +53,7 @@ class Bm25Retriever:
         write_json(folder / "retriever.json", {"params": self._params.model_dump()})
 
     @classmethod
-    def load(cls, folder: Path, encoders: Encoders) -> Self:
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; it needs no encoder."""
         import bm25s
 

@@ -9,8 +9,7 @@ import polars as pl
 from stages.core.log import UserError
 from stages.core.params import Dense
 from stages.core.storage import read_json, write_json
-from stages.encode.encoders import Encoders
-from stages.encode.encoders.pool import EncoderName
+from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.search import top_k
 
@@ -18,60 +17,63 @@ from stages.retrieve.retrievers.search import top_k
 class DenseRetriever:
     """`dense_base` with the base encoder, `dense` with the tuned one."""
 
-    def __init__(self, name: str, encoder: EncoderName, params: Dense, encoders: Encoders) -> None:
+    def __init__(self, name: str, params: Dense) -> None:
         self._name = name
-        self._encoder = encoder
         self._params = params
-        self._encoders = encoders
+        self._encoder: CachedEncoder | None = None
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._vectors = np.empty((0, 0), np.float32)
         self._model_hash = ""
 
     def fit(self, data: TrainingData) -> None:
         """Take the window's vectors as they are."""
-        embeddings = data.embeddings[self._encoder]
-        self._item_ids = embeddings["item_id"]
-        self._vectors = embeddings["vector"].to_numpy()
-        self._model_hash = embeddings["model_hash"].item(0) if embeddings.height else ""
+        if data.embeddings is None or data.encoder is None:
+            raise UserError(f"retriever {self._name} needs embeddings and their encoder")
+        self._encoder = data.encoder
+        self._item_ids = data.embeddings["item_id"]
+        self._vectors = data.embeddings["vector"].to_numpy()
+        hashes = data.embeddings["model_hash"].to_list()
+        self._model_hash = hashes[0] if hashes else ""
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Encode the queries and search; see `Retriever`."""
         asked = queries.filter(pl.col("text").is_not_null())
-        vectors = self._encoders.encode(self._encoder, asked["text"].to_list(), "query").dense
+        if asked.is_empty() or self._encoder is None:
+            none = np.empty((0, 0))
+            return candidates_frame(self._name, asked["query_id"], none, none, self._item_ids, none)
+        vectors = self._encoder.encode(asked["text"].to_list(), "query").dense
         items, scores = top_k(vectors, self._vectors, k, self._params.block)
         keep = np.ones_like(items, dtype=bool)
         return candidates_frame(self._name, asked["query_id"], items, scores, self._item_ids, keep)
 
     def save(self, folder: Path) -> None:
-        """Write vectors, ids and the name and hash of the encoder that made them."""
+        """Write vectors, ids and the hash of the encoder that made them."""
         np.save(folder / "vectors.npy", self._vectors)
         pl.DataFrame(self._item_ids).write_parquet(folder / "items.parquet")
-        write_json(
-            folder / "retriever.json",
-            {
-                "name": self._name,
-                "encoder": self._encoder,
-                "model_hash": self._model_hash,
-                "params": self._params.model_dump(),
-            },
-        )
+        about = {
+            "name": self._name,
+            "model_hash": self._model_hash,
+            "params": self._params.model_dump(),
+        }
+        write_json(folder / "retriever.json", about)
 
     @classmethod
-    def load(cls, folder: Path, encoders: Encoders) -> Self:
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever.
 
         Raises:
-            UserError: the encoder given is not the one that made the vectors.
+            UserError: the encoder beside the folder is not the one that made the vectors.
         """
         about = read_json(folder / "retriever.json")
-        made = cls(about["name"], about["encoder"], Dense.model_validate(about["params"]), encoders)
+        made = cls(about["name"], Dense.model_validate(about["params"]))
+        made._encoder = CachedEncoder(folder.parent / "encoder", store)
         made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]
         made._vectors = np.load(folder / "vectors.npy")
         made._model_hash = about["model_hash"]
-        given = encoders.open(about["encoder"]).model_hash
+        given = made._encoder.model.model_hash
         if made._model_hash and made._model_hash != given:
             raise UserError(
-                f"{folder}: vectors were made by model {made._model_hash}, the {about['encoder']} "
-                f"encoder here is {given}; run `dvc repro` to make them again"
+                f"{folder}: vectors were made by model {made._model_hash}, the encoder beside "
+                f"them is {given}; run `dvc repro` to make them again"
             )
         return made

@@ -131,7 +131,7 @@ def ndcg_of_weights(
     ends = np.searchsorted(query, query[hits], side="right")
     means = np.empty(len(grid))
     for place, weights in enumerate(grid):
-        score = np.float32(values @ np.array([weights[name] for name in names]))
+        score = (values @ np.array([weights[name] for name in names])).astype(np.float32)
         # Rows of a query are sorted by item id, so an equal score above the target is a smaller id.
         ranks = np.array(
             [

@@ -9,16 +9,16 @@ import polars as pl
 from stages.core.log import UserError
 from stages.core.params import Dense
 from stages.core.storage import read_json, write_json
-from stages.encode.encoders import Encoders
+from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 
 
 class SparseRetriever:
     """Documents as rows of a sparse matrix over the base encoder's tokens."""
 
-    def __init__(self, params: Dense, encoders: Encoders) -> None:
+    def __init__(self, params: Dense) -> None:
         self._params = params
-        self._encoders = encoders
+        self._encoder: CachedEncoder | None = None
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._columns: dict[str, int] = {}
         self._weights: Any = None
@@ -29,9 +29,10 @@ class SparseRetriever:
         Raises:
             UserError: the embeddings carry none.
         """
-        embeddings = data.embeddings["base"]
-        if "sparse" not in embeddings.columns:
+        embeddings = data.embeddings
+        if embeddings is None or "sparse" not in embeddings.columns:
             raise UserError("retriever sparse: the base embeddings carry no lexical weights")
+        self._encoder = data.encoder
         self._item_ids = embeddings["item_id"]
         rows = [
             {entry["token"]: entry["weight"] for entry in weights}
@@ -44,11 +45,13 @@ class SparseRetriever:
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Multiply and keep the k largest of each row that are above zero; see `Retriever`."""
         asked = queries.filter(pl.col("text").is_not_null())
-        encoded = self._encoders.encode("base", asked["text"].to_list(), "query")
         k = min(k, len(self._item_ids))
+        weights = None
+        if self._encoder is not None:
+            weights = self._encoder.encode(asked["text"].to_list(), "query").sparse
         items = np.zeros((asked.height, k), np.int64)
         scores = np.zeros((asked.height, k), np.float32)
-        matrix = self._matrix(encoded.sparse or [])
+        matrix = self._matrix(weights or [])
         for start in range(0, asked.height, self._params.block):
             product = (matrix[start : start + self._params.block] @ self._weights.T).tocsr()
             for row in range(product.shape[0]):
@@ -72,12 +75,13 @@ class SparseRetriever:
         )
 
     @classmethod
-    def load(cls, folder: Path, encoders: Encoders) -> Self:
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever."""
         from scipy import sparse
 
         about = read_json(folder / "retriever.json")
-        made = cls(Dense.model_validate(about["params"]), encoders)
+        made = cls(Dense.model_validate(about["params"]))
+        made._encoder = CachedEncoder(folder.parent / "encoder", store)
         made._columns = {token: column for column, token in enumerate(about["tokens"])}
         made._weights = sparse.load_npz(folder / "weights.npz")
         made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]

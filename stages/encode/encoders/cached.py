@@ -1,10 +1,9 @@
-"""The encoders of a run, loaded once each, with every vector kept by its model and text."""
+"""An encoder opened from its description, with every vector kept by its model and text."""
 
 import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -17,78 +16,81 @@ from stages.encode.encoders.base import Encoded, Kind, Sparse, TextEncoder
 log = get_logger(__name__)
 
 DESCRIPTION = "encoder.json"
-EncoderName = Literal["base", "tuned"]
-_FLUSH = 32
-"""Batches between two commits to the store."""
+_FLUSH = 1024
+"""Texts encoded between two commits to the store."""
 
 
-def describe(folder: Path, params: Encoder) -> None:
-    """Write the description from which `load_encoder` opens a folder; a model of "." is the folder."""
-    write_json(folder / DESCRIPTION, params.model_dump(mode="json"))
+def describe(folder: Path, params: Encoder, model_hash: str) -> None:
+    """Write what `load_encoder` opens a folder from; a model of "." is the folder itself."""
+    about = {"params": params.model_dump(mode="json"), "model_hash": model_hash}
+    write_json(folder / DESCRIPTION, about)
 
 
 def load_encoder(source: Encoder | Path) -> TextEncoder:
     """Load the encoder that parameters name, or that a folder with a description holds.
 
     Raises:
-        UserError: the folder holds none, or the model cannot be loaded.
+        UserError: the folder holds none, the model cannot be loaded, or its weights are not those
+            that were described.
     """
+    expected = None
     if isinstance(source, Path):
         if not (source / DESCRIPTION).exists():
-            raise UserError(
-                f"{source} holds no encoder: {DESCRIPTION} is missing; run `dvc repro finetune`"
-            )
-        described = Encoder.model_validate(read_json(source / DESCRIPTION))
+            raise UserError(f"{source} holds no {DESCRIPTION}; run `dvc repro base finetune`")
+        about = read_json(source / DESCRIPTION)
+        expected = about["model_hash"]
+        described = Encoder.model_validate(about["params"])
         here = str(source) if described.model == "." else described.model
         source = described.model_copy(update={"model": here})
     if source.kind == "bge_m3":
         from stages.encode.encoders.bge_m3 import BgeM3Encoder
 
-        return BgeM3Encoder(source)
-    from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
+        encoder: TextEncoder = BgeM3Encoder(source)
+    else:
+        from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
 
-    return SentenceTransformersEncoder(source)
+        encoder = SentenceTransformersEncoder(source)
+    if expected is not None and encoder.model_hash != expected:
+        raise UserError(
+            f"encoder {source.model or source.kind}: its weights or settings changed since they "
+            f"were described ({expected}, now {encoder.model_hash}); run `dvc repro`"
+        )
+    return encoder
 
 
-class Encoders:
-    """The base and the tuned encoder, each loaded when first asked.
+class CachedEncoder:
+    """An encoder whose vectors are kept by model and text; the model itself is loaded when needed.
 
     Args:
-        base: parameters or folder of the base encoder.
-        tuned: folder of the tuned one.
-        store: SQLite file in which vectors are kept; None keeps none (a service keeps none).
+        source: parameters, or a folder with a description.
+        store: SQLite file in which vectors are kept; None keeps none, as in a service.
     """
 
-    def __init__(
-        self, base: Encoder | Path, tuned: Path | None = None, store: Path | None = None
-    ) -> None:
-        self._sources: dict[str, Encoder | Path | None] = {"base": base, "tuned": tuned}
-        self._loaded: dict[str, TextEncoder] = {}
+    def __init__(self, source: Encoder | Path, store: Path | None = None) -> None:
+        self._source = source
         self._store = store
         self._lock = threading.Lock()
+        self._loaded: TextEncoder | None = None
 
-    def open(self, name: EncoderName) -> TextEncoder:
-        """Return the encoder, loaded once."""
+    @property
+    def model(self) -> TextEncoder:
+        """The encoder, loaded once."""
         with self._lock:
-            if name not in self._loaded:
-                source = self._sources[name]
-                if source is None:
-                    raise UserError(f"no {name} encoder was given")
-                self._loaded[name] = load_encoder(source)
-            return self._loaded[name]
+            if self._loaded is None:
+                self._loaded = load_encoder(self._source)
+            return self._loaded
 
-    def encode(self, name: EncoderName, texts: Sequence[str], kind: Kind) -> Encoded:
+    def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
         """Encode texts, asking the model only for those whose vectors the store lacks.
 
         New texts are encoded longest first, so that a batch pads little; the order of batches
         depends on the texts alone, so that equal inputs give equal bits.
         """
-        encoder = self.open(name)
+        encoder = self.model
         if self._store is None:
             with self._lock:
                 return encoder.encode(texts, kind)
-        prefix = (encoder.model_hash, kind)
-        keys = [content_hash(*prefix, text) for text in texts]
+        keys = [content_hash(encoder.model_hash, kind, text) for text in texts]
         with Store(self._store) as store:
             known = store.get_many(keys)
             text_of = dict(zip(keys, texts, strict=True))
@@ -96,25 +98,18 @@ class Encoders:
                 (key for key in text_of if key not in known),
                 key=lambda key: (-len(text_of[key]), text_of[key]),
             )
-            step = 32 * _FLUSH
-            with progress(total=len(missing), desc=f"encode {name}", unit="text") as bar:
-                for start in range(0, len(missing), step):
-                    chunk = missing[start : start + step]
+            with progress(total=len(missing), desc="encode", unit="text") as bar:
+                for start in range(0, len(missing), _FLUSH):
+                    chunk = missing[start : start + _FLUSH]
                     encoded = encoder.encode([text_of[key] for key in chunk], kind)
                     new = {key: _pack(encoded, row) for row, key in enumerate(chunk)}
                     store.put_many(new)
                     known.update(new)
                     bar.update(len(chunk))
-        log.info(
-            "%s: %d %s texts, %d encoded, the rest were kept",
-            name,
-            len(texts),
-            kind,
-            len(missing),
-        )
+        log.info("%d %s texts: %d encoded, the rest kept", len(texts), kind, len(missing))
         return _unpack([known[key] for key in keys], encoder.dimension)
 
-    def encode_documents(self, name: EncoderName, texts: Sequence[str]) -> Encoded:
+    def encode_documents(self, texts: Sequence[str]) -> Encoded:
         """Encode documents, each the normalised mean of its lines' vectors.
 
         A line is a passage: the item's own parts are the first, each quoted review is one more. The
@@ -126,7 +121,7 @@ class Encoders:
         lines = [text.split("\n") for text in texts]
         unique = sorted({line for document in lines for line in document})
         place = {line: row for row, line in enumerate(unique)}
-        encoded = self.encode(name, unique, "document")
+        encoded = self.encode(unique, "document")
         flat = np.array([place[line] for document in lines for line in document], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum([len(document) for document in lines])[:-1]])
         if not len(texts):

@@ -1,0 +1,40 @@
+# Two commands: `make repro` and `make test`. Everything else is a shorter name for something.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(abspath $(BIN)):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: repro test lint serve bench lock docs clean
+
+repro: $(READY)
+	dvc repro
+
+test: lint
+	pytest
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+
+serve: $(READY)
+	bentoml serve service:Search --port $${PORT:-3000}
+
+bench: $(READY)
+	python -m benchmarks.ingest
+	python -m benchmarks.search
+	python -m benchmarks.noop
+
+docs: $(READY)
+	python -m benchmarks.readme
+
+lock:
+	uv pip compile --no-annotate --no-header --all-extras --python-version 3.11 pyproject.toml -o constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)

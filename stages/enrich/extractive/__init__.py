@@ -1,0 +1,1 @@
+"""What needs no language model: keyphrases by YAKE, summaries by leading sentences."""

@@ -1,0 +1,169 @@
+"""Reviews in, keywords out: who a product is for, when and why it is used, one row a review."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from stages.core import files, tables
+from stages.core.log import get_logger, run
+from stages.core.params import Keywords, load_params
+from stages.core.storage import write_json
+from stages.core.store import Store, content_hash
+from stages.enrich.extractive.phrases import clean_phrases, extract_phrases
+from stages.enrich.llm import load_backend
+from stages.enrich.llm.ask import ask, count_reasons
+from stages.enrich.llm.base import Backend
+
+log = get_logger(__name__)
+
+Phrases = Annotated[list[Annotated[str, StringConstraints(max_length=40)]], Field(max_length=5)]
+
+
+class ReviewKeywords(BaseModel):
+    """The form that a language model fills in for one review."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    who: Phrases
+    when: Phrases
+    why: Phrases
+
+
+INSTRUCTIONS = """\
+You read one product review and note what a shopper looking for such a product would search for. \
+Answer with a JSON object that has exactly these three fields, each a list of up to five short \
+phrases of one to four words in lower case:
+"who": whom the product is for (people, skills, bodies, pets), such as "beginners" or "curly hair";
+"when": when, where and on what occasions it is used, such as "outdoor gigs" or "before bed";
+"why": why it is used: the problem it solves, the benefit or quality that matters, such as \
+"stays in tune" or "dry skin".
+Use only what the review says, in the language of the review. Leave a list empty when it says \
+nothing about it. No brand names, no prices, no sentences, nothing but the JSON object.\
+"""
+
+
+def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> pl.DataFrame:
+    """Return event_id, item_id and text of the reviews to read, sorted by event_id.
+
+    Events without text are left out, and so are those of valid and test unless `held_out`.
+    Texts are put on one line and cut at `max_review_chars`.
+    """
+    wanted = tables.PARTS if held_out else ("fit", "rank")
+    reviews = (
+        events.filter(pl.col("split").cast(pl.String).is_in(wanted))
+        .select(
+            "event_id",
+            "item_id",
+            pl.col("text")
+            .str.replace_all(r"\s+", " ")
+            .str.strip_chars()
+            .str.slice(0, settings.max_review_chars),
+        )
+        .filter(pl.col("text").str.len_chars() > 0)
+        .sort("event_id")
+    )
+    return reviews if settings.max_items is None else reviews.head(settings.max_items)
+
+
+def extract_keywords(
+    reviews: pl.DataFrame, settings: Keywords
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Return the keywords table and its metrics by YAKE, without a language model."""
+    texts = reviews["text"].to_list()
+    keywords = extract_phrases(texts, settings.max_keywords, settings.max_words)
+    hashes = [content_hash("yake", settings.max_keywords, settings.max_words, t) for t in texts]
+    table = _table(reviews, "yake", keywords, hashes, [None] * len(texts))
+    return table, _metrics(table, asked=0, asked_again=0, from_store=0)
+
+
+def ask_keywords(
+    reviews: pl.DataFrame,
+    settings: Keywords,
+    backend: Backend,
+    store: Store,
+    retry_failed: bool = False,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Return the keywords table and its metrics by a language model."""
+    answers, tally = ask(
+        reviews["text"].to_list(),
+        INSTRUCTIONS,
+        ReviewKeywords,
+        backend,
+        store,
+        unit="review",
+        retry_failed=retry_failed,
+    )
+    forms = [answer.value or ReviewKeywords(who=[], when=[], why=[]) for answer in answers]
+    keywords = [
+        clean_phrases([*form.who, *form.when, *form.why], settings.max_keywords) for form in forms
+    ]
+    hashes = [answer.key for answer in answers]
+    reasons = [answer.reason for answer in answers]
+    table = _table(reviews, settings.backend, keywords, hashes, reasons)
+    return table, _metrics(table, **vars(tally))
+
+
+def _table(
+    reviews: pl.DataFrame,
+    backend: str,
+    keywords: list[list[str]],
+    hashes: list[str],
+    reasons: list[str | None],
+) -> pl.DataFrame:
+    return reviews.select(
+        "event_id",
+        "item_id",
+        pl.Series("keywords", keywords, dtype=pl.List(pl.String)),
+        pl.lit(backend).alias("backend"),
+        pl.Series("prompt_hash", hashes, dtype=pl.String),
+        pl.Series(
+            "status",
+            ["ok" if reason is None else "failed" for reason in reasons],
+            dtype=tables.KEYWORDS.columns["status"],
+        ),
+        pl.Series("reason", reasons, dtype=pl.String),
+    )
+
+
+def _metrics(table: pl.DataFrame, **requests: int) -> dict[str, Any]:
+    failed = int((table["status"] == "failed").sum())
+    return requests | {
+        "reviews": table.height,
+        "ok": table.height - failed,
+        "failed": failed,
+        "reasons": count_reasons(table["reason"].to_list()),
+        "without_keywords": int((table["keywords"].list.len() == 0).sum()),
+    }
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    events_file: Annotated[Path, typer.Option("--events")] = files.SPLIT_EVENTS,
+    store_file: Annotated[Path, typer.Option("--store")] = files.LLM_STORE,
+    keywords_file: Annotated[Path, typer.Option("--keywords")] = files.KEYWORDS,
+    metrics_file: Annotated[Path, typer.Option("--metrics")] = files.METRICS / "keywords.json",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask anew what failed in earlier runs.")
+    ] = False,
+) -> None:
+    """Read keywords out of reviews, by YAKE or by a language model."""
+    params = load_params(params_file)
+    columns = ["event_id", "item_id", "text", "split"]
+    events = tables.read(events_file, tables.SPLIT_EVENTS, columns)
+    reviews = select_reviews(events, params.keywords, params.queries.text != "review_text")
+    if params.keywords.backend == "yake":
+        keywords, metrics = extract_keywords(reviews, params.keywords)
+    else:
+        backend = load_backend(params.keywords.backend, params.llm)
+        with Store(store_file) as store:
+            keywords, metrics = ask_keywords(reviews, params.keywords, backend, store, retry_failed)
+    tables.write(keywords, keywords_file, tables.KEYWORDS)
+    write_json(metrics_file, metrics)
+    log.info("%d events, %d reviews: %s", events.height, reviews.height, metrics)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""The contract of a language model backend: conversations in, replies out as they arrive."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Conversation = list[dict[str, str]]
+"""Messages of a `role` and a `content`, oldest first."""
+
+SMALLEST: Conversation = [{"role": "user", "content": "Answer with an empty form."}]
+"""Asked when a prompt was refused: a model that refuses this too is broken, not the prompt."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one conversation, kept as it came.
+
+    Attributes:
+        text: the answer, perhaps broken off; null when the model would not even read the prompt,
+            so that asking again is no use.
+        problem: why the text cannot be what was asked for, as far as the backend knows:
+            "refusal", "cut off", "content filter" or "rejected", perhaps with ": " and more.
+    """
+
+    text: str | None
+    problem: str | None = None
+
+
+class Backend(Protocol):
+    """A model that answers a batch of conversations.
+
+    Attributes:
+        model: its name; answers are kept under it.
+    """
+
+    model: str
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        schema: dict[str, Any],
+        take: Callable[[int, Reply], None],
+    ) -> None:
+        """Answer all, calling `take(position, reply)` for each as soon as its reply is known.
+
+        Args:
+            conversations: what to answer, each on its own.
+            schema: the JSON schema that the model is held to.
+            take: called once a conversation, in any order, from this thread.
+
+        Raises:
+            UserError: the model cannot be had; replies taken before are good.
+        """
+        ...
+
+
+def readable(text: str) -> str:
+    """Return `text` with lone surrogates, which no UTF-8 holds, replaced by question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def ending_problem(finish_reason: str | None, max_tokens: int) -> str | None:
+    """Return what a finish reason other than "stop" says against the answer."""
+    if finish_reason == "stop":
+        return None
+    if finish_reason == "length":
+        return f"cut off: {max_tokens} tokens (llm.max_tokens) were not enough"
+    return "content filter" if finish_reason == "content_filter" else f"cut off: {finish_reason}"

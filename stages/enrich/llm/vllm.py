@@ -1,0 +1,97 @@
+"""vLLM inside this process: the whole batch is handed over, and vLLM schedules it on the GPUs."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stages.core.log import UserError, get_logger
+from stages.core.params import Llm
+from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
+
+log = get_logger(__name__)
+
+
+class InProcessVllm:
+    """Answers `llm.batch_size` conversations a call; the model is loaded at the first one.
+
+    Replies of a batch are taken when all of it is answered, so a larger batch is faster and a
+    kill costs more.
+    """
+
+    def __init__(self, settings: Llm) -> None:
+        self.model = settings.model
+        self._settings = settings
+        self._engine: Any = None
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        schema: dict[str, Any],
+        take: Callable[[int, Reply], None],
+    ) -> None:
+        """Answer all; see `Backend.answer`."""
+        if self._engine is None:
+            self._engine = self._load()
+        size = self._settings.batch_size
+        for start in range(0, len(conversations), size):
+            batch = conversations[start : start + size]
+            for offset, reply in enumerate(self._chat(batch, schema)):
+                take(start + offset, reply)
+
+    def _load(self) -> Any:
+        gpus = self._settings.gpus
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)
+        try:
+            import torch
+            from vllm import LLM
+        except ImportError as error:
+            raise UserError(
+                f"backend vllm needs the package vllm ({error}); install it with "
+                "`pip install -c constraints.txt -e '.[vllm]'`, or use backend openai with a server"
+            ) from error
+        log.info("loading %s", self.model)
+        try:
+            return LLM(
+                model=self.model,
+                tensor_parallel_size=len(gpus) or max(1, torch.cuda.device_count()),
+                # As much context as fits into the memory: prompts here are short.
+                max_model_len=-1,
+                # Else a model held to JSON may fill its answer with line breaks.
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+                seed=0,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"vLLM cannot load {self.model!r} ({error}); correct llm.model (a name on the "
+                "Hugging Face hub or a folder) and llm.gpus"
+            ) from error
+
+    def _chat(self, batch: Sequence[Conversation], schema: dict[str, Any]) -> list[Reply]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        max_tokens = self._settings.max_tokens
+        sampling = SamplingParams(
+            temperature=0,
+            max_tokens=max_tokens,
+            structured_outputs=StructuredOutputsParams(json=schema),
+        )
+        try:
+            outputs = self._engine.chat(list(batch), sampling, use_tqdm=False)
+        except ValueError as error:
+            # One prompt that is too long refuses the batch: find it by asking one at a time.
+            said = " ".join(str(error).split())[:200]
+            if list(batch) == [SMALLEST]:
+                raise UserError(
+                    f"{self.model!r} in vLLM answers no prompt at all ({said})"
+                ) from error
+            if len(batch) > 1:
+                return [reply for one in batch for reply in self._chat([one], schema)]
+            self._chat([SMALLEST], schema)
+            return [Reply(None, readable(f"rejected: {said}"))]
+        answers = [output.outputs[0] for output in outputs]
+        return [
+            Reply(readable(answer.text), ending_problem(answer.finish_reason, max_tokens))
+            for answer in answers
+        ]

@@ -1,0 +1,106 @@
+"""Evaluate: queries, candidates and scores in, every figure with its interval out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stages.core import files, tables
+from stages.core.log import get_logger, progress, run
+from stages.core.params import load_params
+from stages.core.storage import write_json
+
+log = get_logger(__name__)
+
+SPLITS = tuple(tables.WINDOW_OF_SPLIT)
+RANKED = ("valid", "test")
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    items_file: Path = files.ITEMS,
+    events_file: Path = files.SPLIT_EVENTS,
+    queries_file: Path = files.QUERIES,
+    candidates_folder: Path = files.CANDIDATES,
+    blend_file: Path = files.BLEND,
+    scores_folder: Path = files.SCORES,
+    metrics_folder: Path = files.METRICS,
+    plots_folder: Path = files.PLOTS,
+) -> None:
+    """Measure every retriever and every ranker on the held-out queries."""
+    from stages.core import metrics
+    from stages.evaluate.figures import measures, plots
+    from stages.evaluate.figures.intervals import Bootstrap, Figures
+    from stages.evaluate.figures.slices import slices_of
+
+    params = load_params(params_file)
+    bootstrap = Bootstrap(params.evaluate, params.seed)
+    queries = tables.read(queries_file, tables.QUERIES)
+    asked = {split: queries.filter(split=split).sort("query_id") for split in SPLITS}
+    items = tables.read(items_file, tables.ITEMS, ["item_id"])
+    events = tables.read(events_file, tables.SPLIT_EVENTS, ["user_id", "item_id", "split"])
+    columns = ["query_id", "item_id", "score"]
+
+    retrieved: measures.Measured = {split: {} for split in SPLITS}
+    coverage: dict[str, dict[str, Figures]] = {split: {} for split in SPLITS}
+    sources: dict[str, Path] = {n: candidates_folder / f"{n}.parquet" for n in params.retrievers}
+    sources[measures.BLEND] = blend_file
+    for name, path in progress(sources.items(), desc="retrievers"):
+        lists = tables.read(path, tables.CANDIDATES, columns)
+        for split, part in asked.items():
+            own = lists.join(part.select("query_id"), on="query_id", how="semi")
+            retrieved[split][name] = metrics.retrieval_metrics(own, part)
+            coverage[split][name] = measures.covered(own, items.height) if part.height else {}
+    found = {split: bootstrap.of(frames) for split, frames in retrieved.items()}
+    retrieval = measures.by_system(
+        {s: {n: figures | coverage[s][n] for n, figures in f.items()} for s, f in found.items()}
+    )
+
+    ranked: measures.Measured = {split: {} for split in RANKED}
+    ceilings = {}
+    judged: dict[str, dict[str, Figures]] = {split: {} for split in RANKED}
+    rankers: dict[str, Path] = {measures.BLEND: blend_file}
+    rankers |= {name: scores_folder / f"{name}.parquet" for name in params.rankers}
+    for name, path in progress(rankers.items(), desc="rankers"):
+        table = tables.CANDIDATES if name == measures.BLEND else tables.SCORES
+        lists = tables.read(path, table, columns)
+        for split in RANKED:
+            own = lists.join(asked[split].select("query_id"), on="query_id", how="semi")
+            frame = metrics.ranking_metrics(own, asked[split])
+            ranked[split][name] = frame
+            judged[split][name] = measures.ranking_figures(own, asked[split], frame, bootstrap)
+            if name == measures.BLEND:
+                ceilings[split] = metrics.ranking_ceiling(own, asked[split])
+    ranking = measures.by_system(judged)
+
+    retrievers = measures.retriever_pairs(sources, retrieved["valid"])
+    against = measures.ranker_pairs(ranked["valid"])
+    comparisons: dict[str, Any] = {}
+    slices: dict[str, Any] = {}
+    lost: dict[str, Any] = {}
+    for split in RANKED:
+        first, second = retrieved[split], ranked[split]
+        comparisons[split] = {
+            "retrieval": bootstrap.differences(first, retrievers, metrics.RETRIEVAL),
+            "ranking": bootstrap.differences(second, against, metrics.RANKING),
+        }
+        parts = slices_of(queries, events, items, split, params.evaluate.tail)
+        both = {"retrieval": first, "ranking": second}
+        slices[split] = measures.slice_figures(parts, both, bootstrap)
+        lost[split] = measures.attribution(second, ceilings[split], first, bootstrap)
+
+    every = {name: {split: retrieved[split][name] for split in SPLITS} for name in sources}
+    write_json(metrics_folder / "retrieval.json", retrieval)
+    write_json(metrics_folder / "ranking.json", ranking)
+    write_json(metrics_folder / "comparisons.json", comparisons)
+    write_json(metrics_folder / "slices.json", slices)
+    write_json(metrics_folder / "attribution.json", lost)
+    write_json(metrics_folder / "rank_slice.json", measures.rank_slice(every, bootstrap))
+    plots.write_csv(plots.recall_curve(retrieval), plots_folder / "recall.csv")
+    plots.write_csv(plots.ranking_bars(ranking), plots_folder / "ranking.csv")
+    counts = ", ".join(f"{split} {part.height}" for split, part in asked.items())
+    log.info("queries: %s; %d retrievers, %d rankers", counts, len(sources), len(rankers) - 1)
+
+
+if __name__ == "__main__":
+    run(main)

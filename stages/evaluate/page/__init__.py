@@ -1,0 +1,1 @@
+"""The report's page: charts, words and the template that holds them."""

@@ -1,0 +1,244 @@
+"""What the page says: headlines, tables and charts, from the figures of the metrics files."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from stages.core.metrics import Interval
+from stages.evaluate.page import charts
+
+_BARS = ("ndcg@3", "ndcg@5", "ndcg@10", "map", "mrr")
+_RETRIEVAL_COLUMNS = (
+    "recall@1",
+    "recall@5",
+    "recall@10",
+    "recall@20",
+    "recall@50",
+    "recall@100",
+    "mrr",
+    "ndcg",
+    "coverage",
+)
+_RANKING_COLUMNS = (*_BARS, "auc", "average_precision", "gauc")
+_HEADLINE = "ndcg@5"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline figure."""
+
+    value: str
+    interval: str
+    label: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of figures: a row a system, a cell its mean and interval."""
+
+    caption: str
+    columns: list[str]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
+def best_ranker(ranking: Mapping[str, Any]) -> str:
+    """Return the ranker of largest NDCG@5 on valid, `blend` when there is no other."""
+    names = sorted(name for name in ranking if name != "blend")
+
+    def on_valid(name: str) -> float:
+        return float(ranking[name].get("valid", {}).get(_HEADLINE, {}).get("mean", 0.0))
+
+    return max(names, key=on_valid, default="blend")
+
+
+def sentence(
+    ranking: Mapping[str, Any], comparisons: Mapping[str, Any], attribution: Mapping[str, Any]
+) -> str:
+    """Say in words how good the recommender is on test, and how sure that is."""
+    best = best_ranker(ranking)
+    figure = ranking[best].get("test", {}).get(_HEADLINE)
+    if figure is None:
+        return "There are no test queries, so nothing can be said."
+    parts = attribution["test"]["rankers"][best][_HEADLINE]
+    words = [
+        f"On queries later than everything it learned from, {best} reaches an NDCG@5 of "
+        f"{figure['mean']:.3f} ({_range(figure)}) out of 1."
+    ]
+    change = comparisons["test"]["ranking"].get(f"{best}_vs_blend", {}).get(_HEADLINE)
+    if change is not None:
+        words.append(f"That is {_verdict(change)} the order in which retrieval gave its candidates.")
+    words.append(
+        f"Of what is missing, {parts['lost_by_retrieval']['mean']:.3f} is retrieval not finding "
+        f"the item and {parts['lost_by_ranking']['mean']:.3f} is ranking it too low."
+    )
+    return " ".join(words)
+
+
+def tiles(
+    retrieval: Mapping[str, Any], ranking: Mapping[str, Any], comparisons: Mapping[str, Any]
+) -> list[Tile]:
+    """Return the headline figures on test."""
+    best = best_ranker(ranking)
+    blend = retrieval["blend"].get("test", {})
+    ranked = ranking[best].get("test", {})
+    found = comparisons["test"]["retrieval"].get("blend_vs_bm25", {})
+    against = comparisons["test"]["ranking"].get(f"{best}_vs_blend", {})
+    wanted = [
+        (ranked, _HEADLINE, f"NDCG@5, {best}", against.get(_HEADLINE), "the blend"),
+        (ranked, "mrr", f"MRR, {best}", against.get("mrr"), "the blend"),
+        (blend, "recall@10", "Recall@10, retrieval", found.get("recall@10"), "BM25"),
+        (blend, "recall@100", "Recall@100, retrieval", found.get("recall@100"), "BM25"),
+    ]
+    return [
+        Tile(
+            f"{figures[metric]['mean']:.3f}",
+            _range(figures[metric]),
+            label,
+            f"{change['mean']:+.3f} on {other} ({_range(change, '+')})" if change else "",
+        )
+        for figures, metric, label, change, other in wanted
+        if metric in figures
+    ]
+
+
+def tables(retrieval: Mapping[str, Any], ranking: Mapping[str, Any]) -> dict[str, list[Grid]]:
+    """Return every figure, a grid a split."""
+    wanted = (
+        ("retrieval", retrieval, _RETRIEVAL_COLUMNS, ("test", "valid", "rank")),
+        ("ranking", ranking, _RANKING_COLUMNS, ("test", "valid")),
+    )
+    return {
+        kind: [
+            Grid(
+                split,
+                list(columns),
+                [
+                    (name, [_cell(figures.get(split, {}).get(column)) for column in columns])
+                    for name, figures in _blend_last(systems)
+                    if split in figures
+                ],
+            )
+            for split in splits
+        ]
+        for kind, systems, columns, splits in wanted
+    }
+
+
+def figures(
+    retrieval: Mapping[str, Any],
+    ranking: Mapping[str, Any],
+    comparisons: Mapping[str, Any],
+    slices: Mapping[str, Any],
+    attribution: Mapping[str, Any],
+) -> dict[str, Markup]:
+    """Return the charts that every run has, on test but for the recall curves."""
+    retrievers = [name for name, _ in _blend_last(retrieval)]
+    rankers = ["blend", *(name for name in sorted(ranking) if name != "blend")]
+    compared = comparisons["test"]
+    drawn = {
+        "recall": charts.recall_curves(retrieval, ("test", "valid"), retrievers),
+        "ranking": charts.ranking_bars(ranking, "test", _BARS, rankers),
+    }
+    for kind, metric in (("retrieval", "recall@10"), ("ranking", _HEADLINE)):
+        rows = {
+            name.replace("_vs_", " − "): found[metric]
+            for name, found in compared[kind].items()
+            if metric in found
+        }
+        if rows:
+            drawn[f"forest_{kind}"] = charts.forest(
+                rows, f"forest-{kind}", f"difference in {metric.upper()} on test"
+            )
+    lost = {name: attribution["test"]["rankers"][name] for name in rankers}
+    if all(_HEADLINE in found for found in lost.values()):
+        drawn["losses"] = charts.losses(lost, _HEADLINE)
+    for kind, metric, systems in (
+        ("retrieval", "recall@10", retrievers),
+        ("ranking", _HEADLINE, rankers),
+    ):
+        lines = {
+            f"{name.replace('_', ' ')} ({found['queries']})": {
+                system: found[kind][system][metric]
+                for system in systems
+                if metric in found[kind].get(system, {})
+            }
+            for name, found in slices["test"].items()
+            if found["queries"]
+        }
+        if lines:
+            drawn[f"slices_{kind}"] = charts.dots(
+                lines, f"slices-{kind}", f"{metric.upper()} on test"
+            )
+    return drawn
+
+
+def learned(importances: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> dict[str, Markup]:
+    """Return the charts of what was learned: importance by ranker, the fine-tuning curve."""
+    drawn = {
+        f"importance_{name}": charts.importance(gains, name)
+        for name, gains in importances.items()
+        if not gains.is_empty()
+    }
+    if not points.is_empty():
+        drawn["finetune"] = charts.finetune_curve(points)
+    return drawn
+
+
+def counts(value: Any) -> list[tuple[str, str]]:
+    """Return the numbers and words of a nested metrics file as (name, value), in its order."""
+    return [(" · ".join(path).replace("_", " "), text) for path, text in _leaves(value, ())]
+
+
+def gate(finetune: Mapping[str, Any]) -> str:
+    """Say what the gate of fine-tuning decided, and why."""
+    if not finetune:
+        return ""
+    change = finetune.get("difference")
+    if change is None:
+        return f"Nothing was tuned; the {finetune.get('kept', 'base')} encoder answers."
+    metric = str(finetune.get("metric", "the gate's metric")).upper()
+    return (
+        f"On valid the tuned encoder is {_verdict(change)} the base one by {metric}; "
+        f"the {finetune['kept']} encoder answers."
+    )
+
+
+def _verdict(change: Interval) -> str:
+    if change["low"] > 0:
+        return f"better by {change['mean']:.3f} ({_range(change)}) than"
+    if change["high"] < 0:
+        return f"worse by {-change['mean']:.3f} ({-change['high']:.3f} to {-change['low']:.3f}) than"
+    return f"not surely different ({change['mean']:+.3f}, {_range(change, '+')}) from"
+
+
+def _range(interval: Interval, sign: str = "") -> str:
+    return f"{interval['low']:{sign}.3f} to {interval['high']:{sign}.3f}"
+
+
+def _cell(interval: Interval | None) -> tuple[str, str]:
+    if interval is None:
+        return "", ""
+    spread = "" if interval["low"] == interval["high"] else _range(interval)
+    return f"{interval['mean']:.3f}", spread
+
+
+def _blend_last(systems: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(systems.items(), key=lambda entry: (entry[0] == "blend", entry[0]))
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, str(key)))
+    elif isinstance(value, bool) or value is None:
+        yield path, str(value).lower()
+    elif isinstance(value, int | float):
+        yield path, f"{value:,}"
+    elif isinstance(value, list):
+        yield path, ", ".join(str(inner) for inner in value)
+    else:
+        yield path, str(value)

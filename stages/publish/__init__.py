@@ -1,0 +1,1 @@
+"""One versioned bundle, and what loads it and answers from it."""
