@@ -18,6 +18,9 @@ WINDOWS = ("fit", "train")
 WINDOW_OF_SPLIT = {"rank": "fit", "valid": "train", "test": "train"}
 """The window on which everything that answers a split's queries is fitted."""
 
+PARTS_OF_WINDOW = {"fit": ("fit",), "train": ("fit", "rank")}
+"""The parts of the events that a window holds."""
+
 PARTS = ("fit", "rank", "valid", "test")
 """The parts of an event table, oldest first; train is the first two."""
 

@@ -11,7 +11,7 @@ from stages.core.params import Dense
 from stages.core.storage import read_json, write_json
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
-from stages.retrieve.retrievers.search import top_k
+from stages.core.search import top_k
 
 
 class DenseRetriever:
