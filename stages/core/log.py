@@ -18,6 +18,9 @@ def get_logger(name: str) -> logging.Logger:
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         root.propagate = False
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if name == "__main__" and spec is not None:
+        name = spec.name
     return root.getChild(name.rsplit(".", 1)[-1])
 
 
@@ -38,8 +41,10 @@ class UserError(Exception):
 
 def run(command: Any) -> None:
     """Run `command` as a Typer program in which a `UserError` is one sentence and exit status 1."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
     try:
-        typer.run(command)
+        app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None

@@ -39,8 +39,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = Lock()
-        self._connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
         try:
+            self._connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             with self._connection:
@@ -49,7 +49,6 @@ class Store:
                     " (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
                 )
         except sqlite3.DatabaseError as error:
-            self._connection.close()
             remedy = (
                 "make its folder writable and end other programs that hold it"
                 if isinstance(error, sqlite3.OperationalError)

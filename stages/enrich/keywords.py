@@ -5,44 +5,20 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Keywords, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
-from stages.enrich.extractive.phrases import clean_phrases, extract_phrases
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import ask, count_reasons
 from stages.enrich.llm.base import Backend
+from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
+from stages.enrich.text.parts import one_line
+from stages.enrich.text.phrases import clean_phrases, extract_phrases
 
 log = get_logger(__name__)
-
-Phrases = Annotated[list[Annotated[str, StringConstraints(max_length=40)]], Field(max_length=5)]
-
-
-class ReviewKeywords(BaseModel):
-    """The form that a language model fills in for one review."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    who: Phrases
-    when: Phrases
-    why: Phrases
-
-
-INSTRUCTIONS = """\
-You read one product review and note what a shopper looking for such a product would search for. \
-Answer with a JSON object that has exactly these three fields, each a list of up to five short \
-phrases of one to four words in lower case:
-"who": whom the product is for (people, skills, bodies, pets), such as "beginners" or "curly hair";
-"when": when, where and on what occasions it is used, such as "outdoor gigs" or "before bed";
-"why": why it is used: the problem it solves, the benefit or quality that matters, such as \
-"stays in tune" or "dry skin".
-Use only what the review says, in the language of the review. Leave a list empty when it says \
-nothing about it. No brand names, no prices, no sentences, nothing but the JSON object.\
-"""
 
 
 def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> pl.DataFrame:
@@ -52,17 +28,11 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
     Texts are put on one line and cut at `max_review_chars`.
     """
     wanted = tables.PARTS if held_out else ("fit", "rank")
+    read = one_line(pl.col("text")).str.slice(0, settings.max_review_chars)
     reviews = (
         events.filter(pl.col("split").cast(pl.String).is_in(wanted))
-        .select(
-            "event_id",
-            "item_id",
-            pl.col("text")
-            .str.replace_all(r"\s+", " ")
-            .str.strip_chars()
-            .str.slice(0, settings.max_review_chars),
-        )
-        .filter(pl.col("text").str.len_chars() > 0)
+        .select("event_id", "item_id", read)
+        .drop_nulls("text")
         .sort("event_id")
     )
     return reviews if settings.max_items is None else reviews.head(settings.max_items)
@@ -89,7 +59,7 @@ def ask_keywords(
     """Return the keywords table and its metrics by a language model."""
     answers, tally = ask(
         reviews["text"].to_list(),
-        INSTRUCTIONS,
+        KEYWORD_INSTRUCTIONS,
         ReviewKeywords,
         backend,
         store,

@@ -9,6 +9,7 @@ import typer
 from stages.core import files, tables
 from stages.core.log import UserError, get_logger, run
 from stages.core.params import Queries, load_params
+from stages.enrich.text.parts import one_line
 
 log = get_logger(__name__)
 
@@ -22,10 +23,9 @@ def word_queries(queries: pl.DataFrame, keywords: pl.DataFrame, settings: Querie
         settings: `text` chooses the review, its keywords (joined by ", ", up to `max_keywords`),
             or the keywords followed by the review.
     """
-    review = pl.col("text").str.replace_all(r"\s+", " ").str.strip_chars()
-    named = pl.col("keywords").list.head(settings.max_keywords).list.join(", ")
+    review = one_line(pl.col("text"))
+    named = one_line(pl.col("keywords").list.head(settings.max_keywords).list.join(", "))
     parts = {"review_text": [review], "keywords": [named], "both": [named, review]}[settings.text]
-    said = [pl.when(part.str.len_chars() > 0).then(part) for part in parts]
     return (
         queries.join(
             keywords.select(pl.col("event_id").alias("query_id"), "keywords"),
@@ -33,7 +33,7 @@ def word_queries(queries: pl.DataFrame, keywords: pl.DataFrame, settings: Querie
             how="left",
             maintain_order="left",
         )
-        .with_columns(pl.concat_str(said, separator=". ", ignore_nulls=True).alias("text"))
+        .with_columns(pl.concat_str(parts, separator=". ", ignore_nulls=True).alias("text"))
         .drop("keywords")
         .filter(pl.col("text").str.len_chars() > 0)
     )

@@ -5,49 +5,30 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
-from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Summaries, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
-from stages.enrich.extractive.sentences import leading_sentences
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import ask, count_reasons
 from stages.enrich.llm.base import Backend
+from stages.enrich.llm.forms import summary_form, summary_instructions
+from stages.enrich.text.parts import one_line
+from stages.enrich.text.sentences import leading_sentences
 
 log = get_logger(__name__)
 
-INSTRUCTIONS = """\
-You shorten the description of one product for a search index. Answer with a JSON object that has \
-exactly one field:
-"summary": what the product is, whom and what it is for and what sets it apart, in plain sentences \
-of the language of the description, {max_chars} characters at most.
-Use only what the description says. Leave out prices, shipping, warranties and praise. Nothing but \
-the JSON object.\
-"""
-
-
-def summary_form(max_chars: int) -> type[BaseModel]:
-    """Return the form of an answer: `summary`, up to twice `max_chars`.
-
-    Models count characters badly; what is over `max_chars` is cut to its leading sentences.
-    """
-    return create_model(
-        "DescriptionSummary",
-        __config__=ConfigDict(extra="forbid"),
-        summary=(str, Field(min_length=1, max_length=2 * max_chars)),
-    )
+LONGEST_READ = 8000
+"""Characters of a description that a language model is given."""
 
 
 def select_descriptions(items: pl.DataFrame, max_items: int | None) -> pl.DataFrame:
     """Return item_id and description of the items that have one, on one line, sorted by id."""
     described = (
-        items.select(
-            "item_id", pl.col("description").str.replace_all(r"\s+", " ").str.strip_chars()
-        )
-        .filter(pl.col("description").str.len_chars() > 0)
+        items.select("item_id", one_line(pl.col("description")))
+        .drop_nulls("description")
         .sort("item_id")
     )
     return described if max_items is None else described.head(max_items)
@@ -85,8 +66,8 @@ def ask_summaries(
     is_long = table["backend"] == "extractive"
     long = described.filter(is_long)
     answers, tally = ask(
-        long["description"].to_list(),
-        INSTRUCTIONS.format(max_chars=settings.max_chars),
+        long["description"].str.slice(0, LONGEST_READ).to_list(),
+        summary_instructions(settings.max_chars),
         summary_form(settings.max_chars),
         backend,
         store,

@@ -14,10 +14,6 @@ from stages.rank.features import FeatureProgram, feature_names
 
 log = get_logger(__name__)
 
-WINDOW_PARTS = {"fit": ("fit",), "train": ("fit", "rank")}
-"""The parts of the events that a window holds."""
-
-
 def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """Add `split` and `relevance`: 1 where the item is among the query's targets, else 0."""
     chosen = queries.select("query_id", item_id="targets").explode("item_id").unique()
@@ -58,7 +54,7 @@ def main(
             program = FeatureProgram(params.examples).fit(
                 items,
                 documents.filter(window=window),
-                events.filter(pl.col("split").is_in(WINDOW_PARTS[window])),
+                events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window])),
             )
             (folder / window).mkdir()
             program.save(folder / window)

@@ -30,7 +30,7 @@ def positives(
     frame = (
         pairs.join(numbered, on="event_id", how="left", maintain_order="left")
         .join(
-            items.select("item_id", "title", features.head(documents.max_features)),
+            items.select("item_id", "title", features.list.head(documents.max_features)),
             on="item_id",
             how="left",
             maintain_order="left",
@@ -89,7 +89,7 @@ def other_keywords(pairs: pl.DataFrame, keywords: pl.DataFrame, limit: int) -> p
             .group_by("pair_id", maintain_order=True)
             .agg(keywords=pl.col("keyword").head(limit))
         )
-    schema = pl.Schema({"pair_id": pl.String, "keywords": pl.List(pl.String)})
+    schema = pl.Schema([("pair_id", pl.String()), ("keywords", pl.List(pl.String))])
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 

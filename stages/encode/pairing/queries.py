@@ -41,12 +41,16 @@ def hide_titles(pairs: pl.DataFrame, titles: pl.DataFrame) -> tuple[pl.DataFrame
     """
     frame = pairs.join(titles, on="item_id", how="left", maintain_order="left")
     title, words = _words(pl.col("title").fill_null("")), _words(pl.col("query"))
+    frame = frame.with_columns(title=title, words=words)
     frame = frame.with_columns(
-        given=(title.str.len_chars() > 2) & words.str.contains(title, literal=True),
-        masked=words.str.replace_all(title, " ", literal=True).str.replace_all(" +", " "),
+        given=(pl.col("title").str.len_chars() > 2)
+        & pl.col("words").str.contains(pl.col("title"), literal=True)
     )
-    query = pl.when("given").then(pl.col("masked").str.strip_chars()).otherwise("query")
-    frame = frame.with_columns(query=query)
+    masked = [
+        " ".join(said.replace(name, " ").split()) if given else query
+        for said, name, given, query in frame.select("words", "title", "given", "query").iter_rows()
+    ]
+    frame = frame.with_columns(query=pl.Series(masked, dtype=pl.String))
     left = frame.filter(~pl.col("given") | (pl.col("query").str.split(" ").list.len() >= MIN_WORDS))
     counts = {"masked": int(left["given"].sum()), "dropped": frame.height - left.height}
     return left.select(pairs.columns), counts

@@ -68,7 +68,7 @@ def ask(
     Raises:
         UserError: the model cannot be had.
     """
-    schema = form.model_json_schema()
+    schema = json_schema(form)
     unique = list(dict.fromkeys(prompts))
     system = {"role": "system", "content": instructions}
     first: list[Conversation] = [[system, {"role": "user", "content": text}] for text in unique]
@@ -94,6 +94,13 @@ def ask(
         for text, key, (value, reason) in zip(unique, keys, checked, strict=True)
     }
     return [answers[text] for text in prompts], Tally(asked, asked_again, len(unique) - asked)
+
+
+def json_schema(form: type[BaseModel]) -> dict[str, Any]:
+    """Return the form's schema without its docstring, whose wording must not decide a key."""
+    schema = form.model_json_schema()
+    schema.pop("description", None)
+    return schema
 
 
 def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:

@@ -4,11 +4,9 @@ import math
 
 import polars as pl
 
-from stages.core.tables import WINDOW_OF_SPLIT
+from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 
 SLICES = ("cold_users", "warm_users", "cold_items", "warm_items", "head_items", "tail_items")
-
-_PARTS_OF = {"fit": ["fit"], "train": ["fit", "rank"]}
 
 
 def slices_of(
@@ -28,7 +26,7 @@ def slices_of(
         split: whose queries.
         tail: share of the catalogue.
     """
-    behind = events.filter(pl.col("split").is_in(_PARTS_OF[WINDOW_OF_SPLIT[split]]))
+    behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[WINDOW_OF_SPLIT[split]]))
     counts = catalogue.select("item_id").join(
         behind.group_by("item_id").len("reviews"), on="item_id", how="left"
     )

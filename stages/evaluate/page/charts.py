@@ -16,7 +16,7 @@ _FIXED = {"blend": "#1f2933"}
 _INK, _FAINT, _GRID = "#1f2933", "#6b7785", "#e4e8ec"
 _GOOD, _BAD, _OPEN = "#008060", "#c0392b", "#8a949e"
 _WIDTH = 5.2
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "winnow",
     "font.family": "sans-serif",
@@ -97,7 +97,7 @@ def ranking_bars(
         return _svg(figure, "ranking", f"Ranking metrics of each ranker on {split}")
 
 
-def forest(differences: Mapping[str, Interval], name: str, label: str) -> Markup:
+def forest(differences: dict[str, Interval], name: str, label: str) -> Markup:
     """Draw differences with their intervals around zero: green above, red below, grey across."""
     with _canvas(1, 1, 0.9 + 0.27 * len(differences)) as (figure, axes):
         axis = axes[0]
@@ -113,7 +113,7 @@ def forest(differences: Mapping[str, Interval], name: str, label: str) -> Markup
         return _svg(figure, name, label)
 
 
-def dots(rows: Mapping[str, Mapping[str, Interval]], name: str, label: str) -> Markup:
+def dots(rows: dict[str, dict[str, Interval]], name: str, label: str) -> Markup:
     """Draw one line a row, one dot a system, with intervals: for slices."""
     systems = list(dict.fromkeys(system for row in rows.values() for system in row))
     with _canvas(1, 1, 1.0 + 0.42 * len(rows)) as (figure, axes):
@@ -137,7 +137,7 @@ def dots(rows: Mapping[str, Mapping[str, Interval]], name: str, label: str) -> M
         return _svg(figure, name, label)
 
 
-def losses(rankers: Mapping[str, Any], metric: str) -> Markup:
+def losses(rankers: dict[str, Any], metric: str) -> Markup:
     """Draw one stacked bar a ranker: achieved, lost by ranking, lost by retrieval."""
     parts = {
         "achieved": _GOOD,
@@ -189,7 +189,12 @@ def finetune_curve(points: pl.DataFrame) -> Markup:
         other = axis.twinx()
         known = points.drop_nulls("recall")
         other.plot(
-            known["step"].to_list(), known["recall"].to_list(), color=_GOOD, lw=1.5, marker="o", ms=3
+            known["step"].to_list(),
+            known["recall"].to_list(),
+            color=_GOOD,
+            lw=1.5,
+            marker="o",
+            ms=3,
         )
         other.set_ylabel("recall@10 on valid", color=_GOOD)
         other.grid(visible=False)

@@ -70,7 +70,9 @@ def sentence(
     ]
     change = comparisons["test"]["ranking"].get(f"{best}_vs_blend", {}).get(_HEADLINE)
     if change is not None:
-        words.append(f"That is {_verdict(change)} the order in which retrieval gave its candidates.")
+        words.append(
+            f"That is {_verdict(change)} the order in which retrieval gave its candidates."
+        )
     words.append(
         f"Of what is missing, {parts['lost_by_retrieval']['mean']:.3f} is retrieval not finding "
         f"the item and {parts['lost_by_ranking']['mean']:.3f} is ranking it too low."
@@ -211,7 +213,9 @@ def _verdict(change: Interval) -> str:
     if change["low"] > 0:
         return f"better by {change['mean']:.3f} ({_range(change)}) than"
     if change["high"] < 0:
-        return f"worse by {-change['mean']:.3f} ({-change['high']:.3f} to {-change['low']:.3f}) than"
+        return (
+            f"worse by {-change['mean']:.3f} ({-change['high']:.3f} to {-change['low']:.3f}) than"
+        )
     return f"not surely different ({change['mean']:+.3f}, {_range(change, '+')}) from"
 
 

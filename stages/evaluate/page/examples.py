@@ -83,9 +83,7 @@ def names_of(items: pl.DataFrame, documents: pl.DataFrame, wanted: pl.Series) ->
     frame = (
         pl.DataFrame({"item_id": wanted.unique().sort()})
         .join(items.select("item_id", "title"), on="item_id", how="left", maintain_order="left")
-        .join(
-            documents.select("item_id", "text"), on="item_id", how="left", maintain_order="left"
-        )
+        .join(documents.select("item_id", "text"), on="item_id", how="left", maintain_order="left")
     )
     return {
         item: _short(title, 140) if title else _short(f"{item} {text or ''}", _SNIPPET_CHARS)

@@ -1,1 +1,0 @@
-"""What needs no language model: keyphrases by YAKE, summaries by leading sentences."""

@@ -1,0 +1,89 @@
+"""Audit: the outputs of every stage in, a verdict on each way in which the future may leak out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.log import UserError, get_logger, run
+from stages.core.params import load_params
+from stages.core.storage import read_json, write_json
+
+log = get_logger(__name__)
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    items_file: Path = files.ITEMS,
+    events_file: Path = files.SPLIT_EVENTS,
+    queries_file: Path = files.QUERIES,
+    keywords_file: Path = files.KEYWORDS,
+    summaries_file: Path = files.SUMMARIES,
+    documents_file: Path = files.DOCUMENTS,
+    pairs_file: Path = files.PAIRS,
+    candidates_folder: Path = files.CANDIDATES,
+    blend_file: Path = files.BLEND,
+    examples_file: Path = files.EXAMPLES,
+    scores_folder: Path = files.SCORES,
+    finetune_file: Path = files.METRICS / "finetune.json",
+    audit_file: Path = files.METRICS / "audit.json",
+) -> None:
+    """Run every check, write what each saw, and fail if one fails."""
+    from stages.evaluate.checks import learning, lists, texts, time
+    from stages.evaluate.figures.intervals import Bootstrap
+
+    params = load_params(params_file)
+    limits = params.audit
+    bootstrap = Bootstrap(params.evaluate, params.seed)
+    items = tables.read(items_file, tables.ITEMS)
+    events = tables.read(events_file, tables.SPLIT_EVENTS)
+    queries = tables.read(queries_file, tables.QUERIES)
+    keywords = tables.read(keywords_file, tables.KEYWORDS)
+    summaries = tables.read(summaries_file, tables.SUMMARIES)
+    documents = tables.read(documents_file, tables.DOCUMENTS)
+    pairs = tables.read(pairs_file, tables.PAIRS)
+    names = sorted(params.retrievers)
+    candidates = tables.read_folder(candidates_folder, names, tables.CANDIDATES)
+    blend = tables.read(blend_file, tables.CANDIDATES)
+    examples = tables.read(examples_file, tables.EXAMPLES)
+    retrieved: dict[str, pl.DataFrame] = {n: candidates.filter(retriever=n) for n in names}
+    retrieved["blend"] = blend
+    ranked: dict[str, pl.DataFrame] = {
+        name: tables.read(scores_folder / f"{name}.parquet", tables.SCORES)
+        for name in params.rankers
+    }
+    finetune = read_json(finetune_file) if finetune_file.exists() else {}
+
+    checks = [
+        time.check_cuts(events),
+        time.check_queries(queries, events),
+        time.check_history(queries, events),
+        texts.check_documents(documents, items, events, keywords, summaries, params.documents),
+        texts.check_pairs(pairs, items, events, keywords, documents),
+        texts.check_copies(queries, events),
+        learning.check_encoder(finetune, pairs),
+        lists.check_candidates(retrieved, queries, documents),
+        lists.check_rank_slice(retrieved, queries, bootstrap, limits.max_rank_excess),
+        learning.check_labels(examples, queries, blend),
+        learning.check_label_features(examples, limits.max_feature_auc),
+        learning.check_features(
+            examples, items, events, documents, queries, candidates, blend, params.examples
+        ),
+        learning.check_shuffled(examples, queries, bootstrap, limits.max_shuffled_auc),
+        lists.check_scores(ranked, queries, blend),
+        lists.check_too_good(retrieved, ranked, queries, limits.max_recall_at_1),
+    ]
+    failed = [check for check in checks if not check.passed]
+    write_json(audit_file, {"failed": len(failed), "checks": [vars(check) for check in checks]})
+    for check in checks:
+        verdict = "fails" if not check.passed else "warns" if check.warning else "passes"
+        log.info("%s %s: %s", check.name, verdict, check.message)
+    if failed:
+        said = "; ".join(f"{check.name}: {check.message}" for check in failed)
+        raise UserError(f"{len(failed)} of {len(checks)} checks fail. {said}. See {audit_file}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,166 @@
+"""Lists: candidates and scores are of known queries and items, in order, and not too good."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from stages.core import metrics
+from stages.core.tables import WINDOW_OF_SPLIT
+from stages.evaluate.checks.verdict import Check, verdict
+from stages.evaluate.figures.intervals import Bootstrap
+
+RANKED = ("valid", "test")
+
+
+def check_candidates(
+    lists: Mapping[str, pl.DataFrame], queries: pl.DataFrame, documents: pl.DataFrame
+) -> Check:
+    """Candidates answer known queries, are known to the window behind them, and stand in order.
+
+    An item that the window has no document of cannot come from a retriever fitted on that window.
+
+    Args:
+        lists: query_id, item_id, score, rank, by retriever.
+        queries: query_id, split.
+        documents: window, item_id.
+    """
+    faults = {}
+    windows = queries.select("query_id", pl.col("split").cast(pl.String)).with_columns(
+        window=pl.col("split").replace_strict(WINDOW_OF_SPLIT, default=None)
+    )
+    known = documents.select(pl.col("window").cast(pl.String), "item_id")
+    for name, rows in lists.items():
+        placed = rows.join(windows, on="query_id", how="left", maintain_order="left")
+        strange = placed.filter(pl.col("window").is_null())
+        future = placed.join(known, on=["window", "item_id"], how="anti")
+        faults[f"{name} candidates of no query"] = strange["query_id"]
+        faults[f"{name} candidates unknown to their window"] = future.filter(
+            pl.col("window").is_not_null()
+        )["query_id"]
+        faults[f"{name} candidates out of order"] = _disordered(rows)
+    return verdict(
+        "candidates",
+        faults,
+        "Candidates are of known queries and of items that their window knows, in order.",
+        {name: rows.height for name, rows in lists.items()},
+    )
+
+
+def check_scores(
+    lists: Mapping[str, pl.DataFrame], queries: pl.DataFrame, blend: pl.DataFrame
+) -> Check:
+    """Rankers order the blend's candidates of valid and test: all of them and nothing else.
+
+    Args:
+        lists: query_id, item_id, score, rank, by ranker.
+        queries: query_id, split.
+        blend: query_id, item_id.
+    """
+    held = queries.filter(pl.col("split").is_in(RANKED))
+    due = blend.join(held, on="query_id", how="semi")
+    key = ["query_id", "item_id"]
+    faults = {}
+    for name, rows in lists.items():
+        elsewhere = rows.join(held, on="query_id", how="anti")
+        added = rows.join(held, on="query_id", how="semi").join(due, on=key, how="anti")
+        faults[f"{name} scores of queries not of valid or test"] = elsewhere["query_id"]
+        faults[f"{name} scores of items that are no candidates"] = added["query_id"]
+        faults[f"candidates that {name} did not score"] = due.join(rows, on=key, how="anti")[
+            "query_id"
+        ]
+        faults[f"{name} scores out of order"] = _disordered(rows)
+    return verdict(
+        "scores",
+        faults,
+        "Each ranker scored every candidate of valid and test, and no other.",
+        {name: rows.height for name, rows in lists.items()},
+    )
+
+
+def check_rank_slice(
+    lists: Mapping[str, pl.DataFrame], queries: pl.DataFrame, bootstrap: Bootstrap, limit: float
+) -> Check:
+    """Candidates of the rank slice are no easier than those of valid.
+
+    A retriever fitted on what it answers in the rank slice finds more there than on valid, where it
+    cannot have seen the answers, and rankers then learn to trust it too much. It fails when recall
+    is higher by more than the limit, and surely so: the interval's low end is above it.
+
+    Args:
+        lists: query_id, item_id, score, by retriever.
+        queries: query_id, targets, split.
+        bootstrap: how intervals are made.
+        limit: how much higher recall@10 or recall@100 may be.
+    """
+    figures: dict[str, float] = {}
+    guilty = []
+    for name, rows in lists.items():
+        sides = {}
+        for split in ("rank", "valid"):
+            asked = queries.filter(split=split)
+            own = rows.join(asked.select("query_id"), on="query_id", how="semi")
+            sides[split] = metrics.retrieval_metrics(own, asked, (10, 100))
+        for metric in ("recall@10", "recall@100"):
+            excess = bootstrap.excess(sides["rank"][metric], sides["valid"][metric])
+            if excess is None:
+                continue
+            figures[f"{name} {metric}"] = excess["mean"]
+            if excess["low"] > limit:
+                guilty.append(
+                    f"{name} has a {metric} higher by {excess['mean']:.3f} "
+                    f"({excess['low']:.3f} to {excess['high']:.3f}) on rank than on valid"
+                )
+    largest = max(figures.values(), default=0.0)
+    fine = (
+        f"No recall on rank is surely more than {limit} above that on valid; the largest "
+        f"difference is {largest:+.3f}."
+    )
+    return Check("rank_slice", not guilty, "; ".join(guilty) or fine, figures)
+
+
+def check_too_good(
+    retrieved: Mapping[str, pl.DataFrame],
+    ranked: Mapping[str, pl.DataFrame],
+    queries: pl.DataFrame,
+    limit: float,
+) -> Check:
+    """No system puts the target first nearly always: real questions have no such answers.
+
+    Args:
+        retrieved: query_id, item_id, score, by retriever.
+        ranked: the same by ranker.
+        queries: query_id, targets, split.
+        limit: largest believable recall@1, and NDCG@5 of a ranker.
+    """
+    figures: dict[str, float] = {}
+    guilty = []
+    kinds = (
+        (retrieved, tuple(WINDOW_OF_SPLIT), "recall@1"),
+        (ranked, RANKED, "ndcg@5"),
+    )
+    for lists, splits, metric in kinds:
+        for name, rows in lists.items():
+            for split in splits:
+                asked = queries.filter(split=split)
+                if asked.is_empty():
+                    continue
+                own = rows.join(asked.select("query_id"), on="query_id", how="semi")
+                found = (
+                    metrics.retrieval_metrics(own, asked, (1,))
+                    if metric == "recall@1"
+                    else metrics.ranking_metrics(own, asked, (5,))
+                )
+                mean = float(found.select(pl.col(metric).mean().fill_null(0.0)).item())
+                figures[f"{name} {split} {metric}"] = mean
+                if mean > limit:
+                    guilty.append(f"{name} has a {metric} of {mean:.3f} on {split}")
+    best = max(figures.values(), default=0.0)
+    fine = f"The best recall@1 or NDCG@5 is {best:.3f}; up to {limit} is believable."
+    return Check("too_good", not guilty, "; ".join(guilty) or fine, figures)
+
+
+def _disordered(rows: pl.DataFrame) -> pl.Series:
+    """Return the queries whose rank is not by score, then item id."""
+    due = metrics.order(rows)
+    both = rows.select("query_id", "item_id", "rank").join(due, on=["query_id", "item_id"])
+    return both.filter(pl.col("rank") != pl.col("position"))["query_id"].unique()

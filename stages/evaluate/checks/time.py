@@ -1,0 +1,132 @@
+"""Time: the parts follow each other, queries stand where they say, histories end before them."""
+
+from datetime import datetime
+from itertools import pairwise
+
+import polars as pl
+
+from stages.core.tables import PARTS, PARTS_OF_WINDOW, WINDOW_OF_SPLIT
+from stages.evaluate.checks.verdict import Check, verdict
+
+
+def check_cuts(events: pl.DataFrame) -> Check:
+    """Each part ends strictly before the next begins, so that no moment lies on both sides.
+
+    Args:
+        events: event_id, timestamp, split.
+    """
+    spans = _spans(events)
+    present = [part for part in PARTS if part in spans]
+    faults = {}
+    if missing := [part for part in PARTS if part not in spans]:
+        faults["parts without events"] = pl.Series(missing)
+    for before, after in pairwise(present):
+        (_, end), (start, _) = spans[before], spans[after]
+        late = events.filter(split=before).filter(pl.col("timestamp") >= start)
+        if end >= start:
+            faults[f"events of {before} not before all of {after}"] = late["event_id"]
+    figures = {
+        part: {"events": events.filter(split=part).height, "first": f"{a}", "last": f"{b}"}
+        for part, (a, b) in spans.items()
+    }
+    fine = ", ".join(f"{part} ends {spans[part][1]:%Y-%m-%d %H:%M}" for part in present)
+    return verdict("cuts", faults, f"Parts follow each other in time: {fine}.", figures)
+
+
+def check_queries(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
+    """A query is later than the window that answers it, and its targets are what came of it.
+
+    A query of a split lies strictly after every event of the window behind the split and not after
+    the split's last event; each target is an event of that user, item and split, not before the
+    query.
+
+    Args:
+        queries: query_id, user_id, timestamp, targets, split.
+        events: user_id, item_id, timestamp, split.
+    """
+    spans = _spans(events)
+    faults = {
+        "queries of a part that has none": queries.filter(
+            ~pl.col("split").is_in(list(WINDOW_OF_SPLIT))
+        )["query_id"]
+    }
+    for split, window in WINDOW_OF_SPLIT.items():
+        asked = queries.filter(split=split)
+        ends = [spans[part][1] for part in PARTS_OF_WINDOW[window] if part in spans]
+        if asked.is_empty() or not ends or split not in spans:
+            continue
+        early = asked.filter(pl.col("timestamp") <= max(ends))
+        late = asked.filter(pl.col("timestamp") > spans[split][1])
+        faults[f"{split} queries not after window {window}"] = early["query_id"]
+        faults[f"{split} queries after the end of {split}"] = late["query_id"]
+    wanted = queries.select("query_id", "user_id", "split", at="timestamp", item_id="targets")
+    wanted = wanted.explode("item_id", empty_as_null=False)
+    came = wanted.join(
+        events.select("user_id", "item_id", "split", "timestamp"),
+        on=["user_id", "item_id", "split"],
+    ).filter(pl.col("timestamp") >= pl.col("at"))
+    known = wanted.filter(pl.col("user_id").is_not_null())
+    lost = known.join(came, on=["query_id", "item_id"], how="anti")
+    faults["targets that the user did not choose then"] = lost["query_id"]
+    return verdict(
+        "queries",
+        faults,
+        f"All {queries.height:,} queries are later than the window behind them.",
+        {split: queries.filter(split=split).height for split in WINDOW_OF_SPLIT},
+    )
+
+
+def check_history(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
+    """A history holds all that its user did strictly before the query, and nothing else.
+
+    Args:
+        queries: query_id, user_id, timestamp, history.
+        events: user_id, item_id, timestamp.
+    """
+    asked = queries.select("query_id", "user_id", at="timestamp")
+    held = (
+        queries.select("query_id", "user_id", pl.col("timestamp").alias("at"), "history")
+        .explode("history", empty_as_null=False)
+        .unnest("history")
+    )
+    own = ["query_id", "item_id", "timestamp"]
+    held = held.group_by([*own, "at"], maintain_order=True).len("times")
+    due = (
+        asked.join(events.select("user_id", "item_id", "timestamp"), on="user_id")
+        .filter(pl.col("timestamp") < pl.col("at"))
+        .group_by(own, maintain_order=True)
+        .len("due")
+    )
+    both = held.join(due, on=own, how="full", coalesce=True).with_columns(
+        pl.col("times", "due").fill_null(0)
+    )
+    future = held.filter(pl.col("timestamp") >= pl.col("at"))
+    past = both.join(future.select(own), on=own, how="anti")
+    unordered = queries.filter(
+        pl.col("history")
+        .list.eval(pl.element().struct.field("timestamp").diff().dt.total_seconds() < 0)
+        .list.any()
+    )
+    return verdict(
+        "history",
+        {
+            "history entries not before their query": future["query_id"],
+            "history entries that are no event of the user": past.filter(
+                pl.col("times") > pl.col("due")
+            )["query_id"],
+            "earlier events missing from a history": past.filter(pl.col("times") < pl.col("due"))[
+                "query_id"
+            ],
+            "histories not oldest first": unordered["query_id"],
+        },
+        f"{held['times'].sum():,} history entries, each before its query, none missing.",
+        {"entries": int(held["times"].sum())},
+    )
+
+
+def _spans(events: pl.DataFrame) -> dict[str, tuple[datetime, datetime]]:
+    found = events.group_by("split").agg(
+        first=pl.col("timestamp").min(), last=pl.col("timestamp").max()
+    )
+    spans = {split: (first, last) for split, first, last in found.rows()}
+    return {part: spans[part] for part in PARTS if part in spans}

@@ -1,0 +1,1 @@
+"""Raw data in, one set of tables out, cut in time."""

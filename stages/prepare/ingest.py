@@ -1,0 +1,91 @@
+"""Raw files, or a generated shop, to items, users, events and impressions."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stages.core import files, tables
+from stages.core.log import UserError, get_logger, run
+from stages.core.params import Ingest, load_params
+from stages.core.storage import atomic_folder, write_json
+from stages.prepare.sources import Ingested
+
+log = get_logger(__name__)
+
+
+def raw_folder(options: Ingest, params_file: Path) -> Path:
+    """Return `ingest.folder`, as seen from here or else from beside the params file.
+
+    Raises:
+        UserError: it is in neither place.
+    """
+    for folder in (options.folder, params_file.parent / options.folder):
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"{options.folder}: no such folder; make it, or correct ingest.folder in {params_file}"
+    )
+
+
+def read_source(options: Ingest, seed: int, params_file: Path) -> Ingested:
+    """Run the reader that the parameters name."""
+    if options.source == "sample":
+        from stages.prepare.sources import sample
+
+        return sample.generate(options.sample, seed)
+    from stages.prepare.sources import amazon
+
+    return amazon.ingest(options, raw_folder(options, params_file))
+
+
+def counts(raw: Ingested) -> dict[str, Any]:
+    """Return what came in, what is kept, and from when to when."""
+    times = raw.events["timestamp"]
+    return {
+        "rows": raw.rows,
+        "events": raw.events.height,
+        "duplicates": raw.duplicates,
+        "bad_rows": raw.bad_rows,
+        "items": raw.items.height,
+        "users": raw.users.height,
+        "impressions": raw.impressions.height,
+        "first_time": times.min().isoformat(),
+        "last_time": times.max().isoformat(),
+    }
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    items: Path = files.ITEMS,
+    users: Path = files.USERS,
+    events: Path = files.EVENTS,
+    impressions: Path = files.IMPRESSIONS,
+    truth: Path = files.TRUTH,
+    pictures: Path = files.PICTURES,
+    metrics: Path = files.METRICS / "ingest.json",
+) -> None:
+    """Read the source that `ingest.source` names and write its tables."""
+    params = load_params(params_file)
+    raw = read_source(params.ingest, params.seed, params_file)
+    tables.write(raw.items, items, tables.ITEMS)
+    tables.write(raw.users, users, tables.USERS)
+    tables.write(raw.events, events, tables.EVENTS)
+    tables.write(raw.impressions, impressions, tables.IMPRESSIONS)
+    with atomic_folder(truth) as folder:
+        for name, frame in raw.truth.items():
+            frame.write_parquet(folder / f"{name}.parquet")
+    with atomic_folder(pictures) as folder:
+        for name, picture in raw.pictures.items():
+            (folder / name).write_bytes(picture)
+    counted = counts(raw)
+    write_json(metrics, counted)
+    log.info(
+        "%(rows)d reviews in: %(events)d events of %(users)d users and %(items)d items out, "
+        "%(duplicates)d duplicates and %(bad_rows)d bad lines left out",
+        counted,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

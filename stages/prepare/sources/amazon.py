@@ -1,0 +1,378 @@
+"""Amazon reviews and metadata in the shapes of 2023, 2018 and 2014, mixed as one likes."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from stages.core import tables
+from stages.core.log import UserError, get_logger, progress
+from stages.core.params import Ingest
+from stages.prepare.sources import Ingested
+from stages.prepare.sources.json_lines import BadRows, Check, Shape, read
+
+log = get_logger(__name__)
+
+PREFIX = "am_"
+EARLIEST_MS = 788_918_400_000
+"""1995-01-01, the year of the shop's first sale."""
+LATEST_MS = 4_102_444_800_000
+"""2100-01-01."""
+
+SAME_REVIEW = ("event_id", "variant", "value", "title", "text")
+"""Two rows that agree in these (an event_id is user, item and time) are one review."""
+
+
+def _id(column: str) -> pl.Expr:
+    return pl.concat_str(pl.lit(PREFIX), pl.col(column))
+
+
+def _time(column: str, factor: int) -> pl.Expr:
+    return (pl.col(column).cast(pl.Int64) * factor).cast(tables.TIME)
+
+
+def _checks(time: str, factor: int, unit: str, rating: str, ids: Sequence[str]) -> list[Check]:
+    ms = pl.col(time) * factor
+    whole = pl.col(time) == pl.col(time).floor()
+    return [
+        Check(
+            time,
+            ~(ms.is_between(EARLIEST_MS, LATEST_MS) & whole),
+            f"a time between 1995 and 2100 in {unit} since 1970",
+        ),
+        Check(rating, ~pl.col(rating).is_between(0, 5), "a rating from 0 to 5"),
+        *(
+            Check(name, pl.col(name).str.contains(r"^[\[{]|^$"), "an id as text that is not empty")
+            for name in ids
+        ),
+    ]
+
+
+REVIEWS_2023 = Shape(
+    "2023",
+    {
+        "rating": pl.Float64,
+        "title": pl.String,
+        "text": pl.String,
+        "asin": pl.String,
+        "parent_asin": pl.String,
+        "user_id": pl.String,
+        "timestamp": pl.Float64,
+        "helpful_vote": pl.Float64,
+        "verified_purchase": pl.Boolean,
+    },
+    ("user_id", "asin", "parent_asin", "timestamp", "rating", "title", "text"),
+    [
+        _id("user_id").alias("user_id"),
+        _id("parent_asin").alias("item_id"),
+        pl.col("asin").alias("variant"),
+        _time("timestamp", 1).alias("timestamp"),
+        pl.col("rating").alias("value"),
+        "title",
+        "text",
+        pl.col("helpful_vote").cast(pl.Int64),
+        "verified_purchase",
+    ],
+    tuple(
+        _checks("timestamp", 1, "milliseconds", "rating", ("user_id", "asin", "parent_asin"))
+    ),
+)
+REVIEWS_2018 = Shape(
+    "2018 or 2014",
+    {
+        "reviewerID": pl.String,
+        "asin": pl.String,
+        "overall": pl.Float64,
+        "unixReviewTime": pl.Float64,
+        "summary": pl.String,
+        "reviewText": pl.String,
+        "vote": pl.String,
+        "helpful": pl.List(pl.Int64),
+        "verified": pl.Boolean,
+    },
+    ("reviewerID", "asin", "unixReviewTime", "overall"),
+    [
+        _id("reviewerID").alias("user_id"),
+        _id("asin").alias("item_id"),
+        pl.col("asin").alias("variant"),
+        _time("unixReviewTime", 1000).alias("timestamp"),
+        pl.col("overall").alias("value"),
+        pl.col("summary").alias("title"),
+        pl.col("reviewText").alias("text"),
+        pl.coalesce(
+            pl.col("vote").str.replace_all(",", "").cast(pl.Int64, strict=False),
+            pl.col("helpful").list.first(),
+        ).alias("helpful_vote"),
+        pl.col("verified").alias("verified_purchase"),
+    ],
+    tuple(_checks("unixReviewTime", 1000, "seconds", "overall", ("reviewerID", "asin"))),
+)
+
+
+def _metadata_shape(name: str, key: str, of: dict[str, Sequence[str]]) -> Shape:
+    """A metadata shape whose every column is read as text; `of` maps our names to theirs."""
+    raw = [key, *(column for columns in of.values() for column in columns)]
+    return Shape(
+        name,
+        dict.fromkeys(raw, pl.String),
+        (key,),
+        [_id(key).alias("item_id"), *(pl.coalesce(*of[ours]).alias(ours) for ours in of)],
+    )
+
+
+METADATA_2023 = _metadata_shape(
+    "2023 metadata",
+    "parent_asin",
+    {
+        "title": ["title"],
+        "description": ["description"],
+        "features": ["features"],
+        "categories": ["categories"],
+        "main_category": ["main_category"],
+        "brand": ["store"],
+        "price": ["price"],
+        "image": ["images"],
+        "details": ["details"],
+        # average_rating and rating_number count reviews of every split, so they stay out.
+    },
+)
+METADATA_2018 = _metadata_shape(
+    "2018 or 2014 metadata",
+    "asin",
+    {
+        "title": ["title"],
+        "description": ["description"],
+        "features": ["feature"],
+        "categories": ["category", "categories"],
+        "main_category": ["main_cat"],
+        "brand": ["brand"],
+        "price": ["price"],
+        "image": ["imageURLHighRes", "image", "imageURL", "imUrl"],
+        "details": ["details"],
+    },
+)
+
+
+def ingest(options: Ingest, folder: Path) -> Ingested:
+    """Read the review and metadata files in `folder` that the parameters name.
+
+    Raises:
+        UserError: the folder or review files are not there, hold no review, or a line is bad.
+    """
+    metadata_files = _found(folder, options.amazon.metadata)
+    review_files = [
+        path
+        for path in _found(folder, options.amazon.reviews)
+        if path not in metadata_files and not path.name.startswith("meta_")
+    ]
+    if not review_files:
+        raise UserError(
+            f"{folder}: no file matches {', '.join(options.amazon.reviews)}; put review files there "
+            "or correct ingest.folder or ingest.amazon.reviews"
+        )
+    bad = BadRows(options.on_bad_row, options.max_bad_rows)
+    reviews = pl.concat(_read_all(review_files, (REVIEWS_2023, REVIEWS_2018), bad)).rechunk()
+    if reviews.is_empty():
+        raise UserError(f"{', '.join(map(str, review_files))}: no review in the files")
+    rows = reviews.height + bad.count
+    events, duplicates = number_events(reviews)
+    del reviews
+    items = item_table(
+        _read_all(metadata_files, (METADATA_2023, METADATA_2018), bad), events["item_id"].unique()
+    )
+    if bad.count:
+        log.warning("left out %d bad lines in all", bad.count)
+    return Ingested(
+        items=items,
+        users=events.select(pl.col("user_id").unique().sort()),
+        events=events,
+        impressions=pl.DataFrame(schema=tables.IMPRESSIONS.columns),
+        rows=rows,
+        duplicates=duplicates,
+        bad_rows=bad.count,
+    )
+
+
+def number_events(reviews: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return events, sorted by id, and how many exact duplicates were left out.
+
+    An id is `{user}:{item}:{ms}`, and for the n-th further review of the same key, in the order of
+    their texts, `{user}:{item}:{ms}:{n}`. What is kept does not depend on the order of the rows.
+    """
+    ids = reviews.select(
+        pl.concat_str(
+            "user_id", "item_id", pl.col("timestamp").dt.epoch("ms"), separator=":"
+        ).alias("event_id")
+    ).to_series()
+    order = _string_order(ids)
+    ids = ids.gather(order)
+    again = (ids == ids.shift(1)).fill_null(False).to_numpy()
+    shared = again.copy()
+    shared[:-1] |= again[1:]
+    keep = np.ones(len(order), dtype=bool)
+    if shared.any():
+        clashing = (
+            reviews[order[shared]]
+            .with_columns(ids.filter(pl.Series(shared)), row=pl.Series(order[shared]))
+            .sort(
+                "event_id", "text", "title", "value", "variant", "helpful_vote", "verified_purchase"
+            )
+            .with_columns(first=pl.struct(SAME_REVIEW).is_first_distinct())
+            .with_columns(n=pl.col("first").cum_sum().over("event_id") - 1)
+        )
+        order[shared] = clashing["row"].to_numpy()
+        keep[shared] = clashing["first"].to_numpy()
+        named = clashing.select(
+            pl.when(pl.col("n") > 0)
+            .then(pl.format("{}:{}", "event_id", "n"))
+            .otherwise("event_id")
+        ).to_series()
+        ids = ids.scatter(np.flatnonzero(shared), named).filter(pl.Series(keep))
+        order = order[keep]
+    events = reviews[order].select(
+        ids.alias("event_id"),
+        "user_id",
+        "item_id",
+        "timestamp",
+        pl.lit("rate").cast(tables.EVENTS.columns["event"]).alias("event"),
+        "value",
+        "title",
+        "text",
+        "helpful_vote",
+        "verified_purchase",
+    )
+    if events["event_id"].is_sorted():
+        events = events.with_columns(pl.col("event_id").set_sorted())
+    else:  # A number behind a key may sort before a longer key.
+        events = events.sort("event_id")
+    return events, int((~keep).sum())
+
+
+def item_table(metadata: Sequence[pl.DataFrame], reviewed: pl.Series) -> pl.DataFrame:
+    """Return one row for every item with metadata or reviews; of two metadata rows the first."""
+    described = pl.concat(metadata).unique("item_id", keep="first", maintain_order=True)
+    ids = pl.concat([described["item_id"], reviewed]).unique().sort()
+    log.info("%d items, %d of them with metadata", len(ids), described.height)
+    lists = described.select(
+        "item_id",
+        *(
+            pl.Series(name, [_strings(text) for text in described[name]], pl.List(pl.String))
+            for name in ("features", "categories", "description")
+        ),
+        pl.Series("image", [_first_image(text) for text in described["image"]], pl.String),
+    )
+    return (
+        ids.to_frame()
+        .join(described.drop("features", "categories", "description", "image"), on="item_id",
+              how="left", maintain_order="left")
+        .join(lists, on="item_id", how="left", maintain_order="left")
+        .select(
+            "item_id",
+            _clean("title"),
+            _or_null(pl.col("description").list.join(" ")).alias("description"),
+            pl.col("features").fill_null([]),
+            pl.when(pl.col("categories").list.len() > 0)
+            .then("categories")
+            .otherwise(pl.concat_list(_clean("main_category")).list.drop_nulls())
+            .fill_null([])
+            .alias("categories"),
+            _clean("brand"),
+            price("price").alias("price"),
+            "image",
+            pl.when(pl.col("details") != "{}").then("details").alias("details"),
+        )
+    )
+
+
+def price(column: str) -> pl.Expr:
+    """Read a price from a number or a text like `$12.99`, `from 5.00` or `$9 - $12`, else null."""
+    number = r"(?i)^\s*(?:from\s+)?(?:us|usd)?\s*[$€£]?\s*(\d[\d,]*(?:\.\d+)?)(?:\s*[-–]\s*\S+)?\s*$"
+    text = pl.col(column).str.extract(number, 1).str.replace_all(",", "")
+    return text.cast(pl.Float64, strict=False)
+
+
+def _found(folder: Path, globs: Sequence[str]) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; correct ingest.folder")
+    return sorted({path for glob in globs for path in folder.glob(glob) if path.is_file()})
+
+
+def _read_all(
+    paths: Sequence[Path], shapes: tuple[Shape, ...], bad: BadRows
+) -> list[pl.DataFrame]:
+    """Read files one after the other; the first frame is an empty one that names the columns."""
+    frames = [pl.DataFrame(schema=shapes[0].schema).select(shapes[0].columns)]
+    size = sum(path.stat().st_size for path in paths)
+    with progress(total=size, unit="B", unit_scale=True, desc="read") as bar:
+        for path in paths:
+            frames += read(path, shapes, bad, bar.update)
+    return frames
+
+
+def _string_order(values: pl.Series) -> NDArray[np.int64]:
+    """Return the order that sorts strings bytewise.
+
+    Ids share a prefix; the eight bytes behind it, as one number, settle most comparisons at a
+    fraction of the cost, and only rows that agree in them are compared as strings.
+    """
+    low, high = str(values.min()).encode(), str(values.max()).encode()
+    skip = len(os.path.commonprefix([low, high]))
+    if int(values.str.len_bytes().min() or 0) < skip + 8:  # type: ignore[arg-type]
+        return values.arg_sort().to_numpy().astype(np.int64)
+    head = (
+        values.cast(pl.Binary)
+        .bin.slice(skip, 8)
+        .bin.reinterpret(dtype=pl.UInt64, endianness="big")
+        .to_numpy()
+    )
+    order = np.argsort(head, kind="stable")
+    equal = head[order][1:] == head[order][:-1]
+    tied = np.concatenate([equal, [False]]) | np.concatenate([[False], equal])
+    rows = order[tied]
+    order[tied] = rows[values.gather(rows).arg_sort().to_numpy()]
+    return order
+
+
+def _strings(text: str | None) -> list[str]:
+    """Read a JSON list, at any depth, or a plain text, as the strings in it."""
+    if text is None:
+        return []
+    value: Any = text
+    if text.startswith("["):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+    return [part for part in _flat(value) if part]
+
+
+def _flat(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [part for inner in value for part in _flat(inner)]
+    return [] if value is None else [str(value).strip()]
+
+
+def _first_image(text: str | None) -> str | None:
+    """Read the first URL from a list of URLs, a list of sizes by name, or a plain URL."""
+    if text is None or not text.startswith("["):
+        return text or None
+    for image in json.loads(text):
+        found = image
+        if isinstance(image, dict):
+            found = image.get("hi_res") or image.get("large") or image.get("thumb")
+        if found:
+            return str(found)
+    return None
+
+
+def _clean(column: str) -> pl.Expr:
+    return _or_null(pl.col(column).str.strip_chars()).alias(column)
+
+
+def _or_null(text: pl.Expr) -> pl.Expr:
+    return pl.when(text != "").then(text)

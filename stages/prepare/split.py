@@ -1,0 +1,155 @@
+"""Events in; events marked fit, rank, valid or test by time, and a query for each held-out review."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import typer
+from numpy.typing import NDArray
+
+from stages.core import files, tables
+from stages.core.log import UserError, get_logger, run
+from stages.core.params import Split, load_params
+from stages.core.storage import write_json
+
+log = get_logger(__name__)
+
+
+def cuts(timestamps: pl.Series, options: Split) -> dict[str, int]:
+    """Return the last millisecond of fit, of train (fit and rank) and of valid.
+
+    A share is counted in events; all events of the millisecond on a cut are on its earlier side.
+    """
+    times = np.sort(timestamps.dt.epoch("ms").to_numpy())
+    train_end, valid_end = options.train_end_ms, options.valid_end_ms
+    if options.method == "fractions" or train_end is None or valid_end is None:
+        train_end = _last(times, options.train)
+        valid_end = _last(times, options.train + options.valid)
+    train = times[: np.searchsorted(times, train_end, side="right")]
+    fit_end = _last(train, 1 - options.rank) if len(train) else train_end
+    return {"fit": fit_end, "rank": train_end, "valid": valid_end}
+
+
+def mark(events: pl.DataFrame, ends: dict[str, int]) -> pl.DataFrame:
+    """Add the column `split` by the last milliseconds of fit, rank and valid.
+
+    Raises:
+        UserError: a part is empty.
+        AssertionError: the parts overlap in time.
+    """
+    time = pl.col("timestamp").dt.epoch("ms")
+    part = pl.when(time <= ends["fit"]).then(pl.lit("fit"))
+    part = part.when(time <= ends["rank"]).then(pl.lit("rank"))
+    part = part.when(time <= ends["valid"]).then(pl.lit("valid"))
+    marked = events.with_columns(
+        part.otherwise(pl.lit("test")).cast(pl.Enum(tables.PARTS)).alias("split")
+    )
+    _assert_in_order(marked)
+    return marked
+
+
+def review_queries(events: pl.DataFrame) -> pl.DataFrame:
+    """Return a query for each review with text in rank, valid and test, as its moment knew it."""
+    asks = (pl.col("split") != "fit") & (pl.col("event") == "rate")
+    rows = events.with_row_index("row").filter(
+        asks & (pl.col("text").str.strip_chars() != "").fill_null(False)
+    )
+    return rows.select(
+        pl.col("event_id").alias("query_id"),
+        "user_id",
+        "timestamp",
+        "text",
+        history=histories(events, rows["row"]),
+        targets=pl.concat_list("item_id"),
+        split="split",
+    )
+
+
+def histories(events: pl.DataFrame, rows: pl.Series) -> pl.Series:
+    """Return, for the events at `rows`, what their users did before: oldest first, ties by item.
+
+    Events are sorted by user and time once; a history is then a stretch from the user's first
+    event up to the first of the same time, so the work is that of writing the histories down.
+    """
+    import pyarrow as pa
+
+    past = (
+        events.select(
+            pl.col("user_id").cast(pl.Categorical).to_physical().alias("user"),
+            "timestamp",
+            "item_id",
+        )
+        .with_row_index("row")
+        .filter(pl.col("user").is_in(pl.col("user").gather(rows).unique().implode()))
+        .sort("user", "timestamp", "item_id", maintain_order=True)
+    )
+    place = np.arange(past.height)
+    user_starts = past["user"].rle_id().to_numpy()
+    moment_starts = past.select(pl.struct("user", "timestamp").rle_id()).to_series().to_numpy()
+    begin = place[np.searchsorted(user_starts, user_starts)]
+    end = place[np.searchsorted(moment_starts, moment_starts)]
+    at = np.empty(events.height, np.int64)
+    at[past["row"].to_numpy()] = place
+    begin, end = begin[at[rows.to_numpy()]], end[at[rows.to_numpy()]]
+    offsets = np.concatenate([[0], np.cumsum(end - begin)])
+    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - begin, end - begin)
+    before = past.select(pl.struct("item_id", "timestamp").gather(pl.Series(inside))).to_series()
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), before.to_arrow())
+    return pl.Series("history", pl.from_arrow(lists), dtype=tables.HISTORY)
+
+
+def _last(times: NDArray[np.int64], share: float) -> int:
+    """The time of the event at which `share` of the sorted times ends."""
+    return int(times[max(round(len(times) * share), 1) - 1])
+
+
+def _assert_in_order(marked: pl.DataFrame) -> None:
+    found = marked.group_by("split").agg(
+        first=pl.col("timestamp").min(), last=pl.col("timestamp").max()
+    )
+    spans = {part: (first, last) for part, first, last in found.iter_rows()}
+    for part in tables.PARTS:
+        if part not in spans:
+            raise UserError(
+                f"split leaves no event for {part!r}: {marked.height} events of "
+                f"{marked['timestamp'].n_unique()} different times; change the shares or cut-offs "
+                "of split in the params file"
+            )
+    for earlier, later in zip(tables.PARTS, tables.PARTS[1:], strict=False):
+        if not spans[earlier][1] < spans[later][0]:
+            raise AssertionError(f"{earlier} ends at {spans[earlier][1]}, after {later} begins")
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    events: Path = files.EVENTS,
+    split_events: Path = files.SPLIT_EVENTS,
+    queries: Path = files.REVIEW_QUERIES,
+    cuts_file: Annotated[Path, typer.Option("--cuts")] = files.CUTS,
+) -> None:
+    """Cut events in time, and make the queries that held-out reviews are."""
+    params = load_params(params_file)
+    table = tables.read(events, tables.EVENTS)
+    ends = cuts(table["timestamp"], params.split)
+    marked = mark(table, ends)
+    asked = review_queries(marked)
+    tables.write(marked, split_events, tables.SPLIT_EVENTS)
+    tables.write(asked, queries, tables.QUERIES)
+    counted = {part: int((marked["split"] == part).sum()) for part in tables.PARTS}
+    asking = {part: int((asked["split"] == part).sum()) for part in tables.PARTS[1:]}
+    write_json(
+        cuts_file,
+        {
+            "fit_end_ms": ends["fit"],
+            "train_end_ms": ends["rank"],
+            "valid_end_ms": ends["valid"],
+            "events": counted,
+            "queries": asking,
+        },
+    )
+    log.info("%d events in: %s; queries out: %s", marked.height, counted, asking)
+
+
+if __name__ == "__main__":
+    run(main)

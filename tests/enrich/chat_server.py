@@ -1,0 +1,180 @@
+"""A small server that speaks the OpenAI chat completions protocol over real HTTP.
+
+It answers by the schema it is given, from words of the last prompt. A word in the prompt makes it
+misbehave as a real server may:
+
+    BROKEN      JSON that breaks off; BROKEN-ONCE only until somebody objects
+    ALIEN       JSON of another form
+    REFUSE      a refusal
+    CUT         finish_reason "length"
+    FENCED      the right JSON in a Markdown fence
+    SURROGATE   half of a surrogate pair in the answer
+    LONG        400, the prompt is too long
+    BUSY-ONCE   429 with Retry-After, then an answer
+    FAIL-ONCE   500, then an answer
+    FAIL        500 always
+    HANG        no answer for a long time
+"""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+RETRY_AFTER = 1.5
+
+
+class ChatServer:
+    """Serves until closed, notes what it was asked.
+
+    Attributes:
+        asked: each request as {"prompt", "turns", "key", "body"}, oldest first.
+        most_at_once: requests that were under way at one time.
+        delay: seconds that each answer takes.
+        refuse_all: HTTP status with which every request is turned away, or None.
+        dead_after: answers given before every request is turned away with 503, or None.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        self.answered = 0
+        self.most_at_once = 0
+        self.delay = 0.0
+        self.refuse_all: int | None = None
+        self.dead_after: int | None = None
+        self.html = False
+        self.closing = threading.Event()
+        self._at_once = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path != "/v1/chat/completions":
+                    return self.reply(404, {"error": {"message": "no such path"}})
+                with server._lock:
+                    server._at_once += 1
+                    server.most_at_once = max(server.most_at_once, server._at_once)
+                try:
+                    status, answer, headers = server._answer(body, self.headers)
+                finally:
+                    with server._lock:
+                        server._at_once -= 1
+                return self.reply(status, answer, headers)
+
+            def reply(
+                self, status: int, answer: Any, headers: dict[str, str] | None = None
+            ) -> None:
+                payload = json.dumps(answer).encode()
+                kind = "application/json"
+                if server.html:
+                    payload, kind = b"<html>Welcome</html>", "text/html"
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Type", kind)
+                    self.send_header("Content-Length", str(len(payload)))
+                    for name, value in (headers or {}).items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(payload)
+                except OSError:  # the client is gone
+                    self.close_connection = True
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def handle_error(self, *_: Any) -> None:
+                pass
+
+        self._http = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def prompts(self) -> list[str]:
+        """The first prompt of each conversation that was asked, in order, repeats included."""
+        return [one["prompt"] for one in self.asked]
+
+    def _answer(self, body: dict[str, Any], sent: Any) -> tuple[int, Any, dict[str, str]]:
+        prompt = next(m["content"] for m in body["messages"] if m["role"] == "user")
+        turns = sum(m["role"] == "user" for m in body["messages"])
+        with self._lock:
+            before = sum(one["prompt"] == prompt for one in self.asked)
+            self.asked.append(
+                {"prompt": prompt, "turns": turns, "key": sent["Authorization"], "body": body}
+            )
+            self.times.append(time.monotonic())
+        self.closing.wait(30 if "HANG" in prompt else self.delay)
+        if self.refuse_all:
+            return _error(self.refuse_all, "not today")
+        if self.dead_after is not None and self.answered >= self.dead_after:
+            return _error(503, "shutting down")
+        if "LONG" in prompt:
+            return _error(400, "maximum context length is 4096 tokens")
+        if "BUSY-ONCE" in prompt and before == 0:
+            return _error(429, "slow down", {"Retry-After": str(RETRY_AFTER)})
+        if "FAIL" in prompt.split() or ("FAIL-ONCE" in prompt and before == 0):
+            return _error(500, "out of luck")
+        with self._lock:
+            self.answered += 1
+        return 200, self._completion(body, prompt, turns), {}
+
+    def _completion(self, body: dict[str, Any], prompt: str, turns: int) -> dict[str, Any]:
+        schema = body["response_format"]["json_schema"]["schema"]
+        content: str | None = json.dumps(fill(schema, prompt))
+        message: dict[str, Any] = {"role": "assistant"}
+        ending = "stop"
+        if "BROKEN" in prompt.split() or ("BROKEN-ONCE" in prompt and turns == 1):
+            content = content[:-3]
+        elif "ALIEN" in prompt:
+            content = '{"people": "everybody"}'
+        elif "REFUSE" in prompt:
+            content, message["refusal"] = None, "I cannot help with that."
+        elif "CUT" in prompt:
+            content, ending = content[:10], "length"
+        elif "FENCED" in prompt:
+            content = f"```json\n{content}\n```"
+        elif "SURROGATE" in prompt:
+            content = json.dumps(fill(schema, "half \ud83d a pair"))
+            content = content.replace("\\ud83d", "\ud83d")
+        message["content"] = content
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": ending}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }
+
+
+def fill(schema: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """Fill each field of the schema: a text with the prompt, a list with one of its words."""
+    words = prompt.lower().split()
+    values: dict[str, Any] = {}
+    for number, (name, field) in enumerate(schema["properties"].items()):
+        if field["type"] == "array":
+            values[name] = words[number : number + 1]
+        else:
+            values[name] = prompt[: field["maxLength"]]
+    return values
+
+
+def _error(
+    status: int, message: str, headers: dict[str, str] | None = None
+) -> tuple[int, Any, dict[str, str]]:
+    return status, {"error": {"message": message, "type": "error", "code": status}}, headers or {}

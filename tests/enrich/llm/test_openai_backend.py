@@ -1,0 +1,145 @@
+"""The server backend over real HTTP: what is sent, what is tried again, what ends the run."""
+
+import itertools
+from typing import Any
+
+import pytest
+from chat_server import RETRY_AFTER, ChatServer
+
+from stages.core.log import UserError
+from stages.core.params import Llm
+from stages.enrich.llm import load_backend
+from stages.enrich.llm.base import Conversation, Reply
+
+SCHEMA = {
+    "title": "Form",
+    "type": "object",
+    "properties": {"words": {"type": "array", "items": {"type": "string"}, "maxItems": 5}},
+    "required": ["words"],
+}
+
+
+def answers(server: ChatServer | str, prompts: list[str], **settings: Any) -> dict[int, Reply]:
+    url = server if isinstance(server, str) else server.url
+    settings = {"max_retries": 2, "timeout_s": 20.0} | settings
+    backend = load_backend("openai", Llm(model="tiny", base_url=url, **settings))
+    conversations: list[Conversation] = [[{"role": "user", "content": p}] for p in prompts]
+    taken: dict[int, Reply] = {}
+
+    def take(position: int, reply: Reply) -> None:
+        assert position not in taken
+        taken[position] = reply
+
+    backend.answer(conversations, SCHEMA, take)
+    return taken
+
+
+def test_each_prompt_gets_its_own_answer(chat_server: ChatServer) -> None:
+    chat_server.delay = 0.01
+    taken = answers(chat_server, [f"w{n}" for n in range(40)], concurrency=7)
+    assert taken == {n: Reply(f'{{"words": ["w{n}"]}}') for n in range(40)}
+
+
+def test_request_carries_model_schema_limits_and_messages(chat_server: ChatServer) -> None:
+    answers(chat_server, ["hello"], max_tokens=77)
+    body = chat_server.asked[0]["body"]
+    assert body["model"] == "tiny"
+    assert body["max_tokens"] == 77
+    assert body["temperature"] == 0
+    assert body["messages"] == [{"role": "user", "content": "hello"}]
+    assert body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "Form", "schema": SCHEMA},
+    }
+
+
+def test_key_of_the_environment_is_the_bearer(
+    chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_LLM_KEY", "sesame")
+    answers(chat_server, ["a"], api_key_env="SHOP_LLM_KEY")
+    monkeypatch.delenv("SHOP_LLM_KEY")
+    answers(chat_server, ["a"], api_key_env="SHOP_LLM_KEY")
+    assert [one["key"] for one in chat_server.asked] == ["Bearer sesame", "Bearer none"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_as_many_at_once_as_allowed_and_no_more(chat_server: ChatServer, concurrency: int) -> None:
+    chat_server.delay = 0.03
+    answers(chat_server, [f"w{n}" for n in range(20)], concurrency=concurrency)
+    assert chat_server.most_at_once == concurrency
+
+
+def test_retry_after_is_waited_for(chat_server: ChatServer) -> None:
+    taken = answers(chat_server, ["BUSY-ONCE now"])
+    assert taken[0].text == '{"words": ["busy-once"]}'
+    first, second = chat_server.times
+    assert second - first >= RETRY_AFTER
+
+
+def test_server_error_is_tried_again(chat_server: ChatServer) -> None:
+    assert answers(chat_server, ["FAIL-ONCE now"])[0].text == '{"words": ["fail-once"]}'
+    assert len(chat_server.asked) == 2
+
+
+def test_back_off_grows(chat_server: ChatServer) -> None:
+    answers(chat_server, ["FAIL now", "good"], max_retries=2, concurrency=1)
+    waits = [b - a for a, b in itertools.pairwise(chat_server.times[:3])]
+    assert waits[1] > waits[0] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply"),
+    [
+        ("REFUSE this", Reply("", "refusal: I cannot help with that.")),
+        ("CUT this", Reply('{"words": ', "cut off: 256 tokens (llm.max_tokens) were not enough")),
+        ("LONG one", Reply(None, "rejected: 400, maximum context length is 4096 tokens")),
+        ("FAIL now", Reply(None, "rejected: 500, out of luck")),
+        ("SURROGATE", Reply('{"words": ["half"]}')),
+    ],
+)
+def test_replies_that_are_no_answers(chat_server: ChatServer, prompt: str, reply: Reply) -> None:
+    taken = answers(chat_server, [prompt, "good"], max_retries=0)
+    assert taken == {0: reply, 1: Reply('{"words": ["good"]}')}
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (400, "look into its log"),
+        (401, "environment variable OPENAI_API_KEY"),
+        (404, "correct llm.model"),
+        (429, "lower llm.concurrency"),
+        (500, "look into its log"),
+        (503, "look into its log"),
+    ],
+)
+def test_server_that_turns_everything_away_ends_the_run(
+    chat_server: ChatServer, status: int, remedy: str
+) -> None:
+    chat_server.refuse_all = status
+    with pytest.raises(UserError) as caught:
+        answers(chat_server, ["a", "b", "c"], max_retries=0)
+    message = str(caught.value)
+    assert chat_server.url in message
+    assert f"{status}, not today" in message
+    assert remedy in message
+
+
+def test_hanging_server_ends_the_run(chat_server: ChatServer) -> None:
+    with pytest.raises(UserError, match=r"no answer within 0\.2 s after 2 tries.*llm\.timeout_s"):
+        answers(chat_server, ["HANG"], timeout_s=0.2, max_retries=1)
+    assert len(chat_server.asked) == 2
+
+
+def test_missing_server_ends_the_run() -> None:
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached after 1 tri"):
+        answers("http://127.0.0.1:9/v1", ["a"], max_retries=0)
+
+
+def test_another_kind_of_server_ends_the_run(chat_server: ChatServer) -> None:
+    chat_server.html = True
+    with pytest.raises(UserError, match="does not speak the OpenAI protocol"):
+        answers(chat_server, ["a"], max_retries=0)
+    with pytest.raises(UserError, match="mostly ends in /v1"):
+        answers(chat_server.url.removesuffix("/v1"), ["a"], max_retries=0)

@@ -1,0 +1,238 @@
+"""Keywords of reviews: which reviews are read, by whom, and what a kill or a change costs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from chat_server import ChatServer
+
+from stages.core import tables
+from stages.core.params import Keywords, Llm
+from stages.core.store import Store
+from stages.enrich.keywords import ask_keywords, extract_keywords, select_reviews
+from stages.enrich.llm import load_backend
+
+ROOT = Path(__file__).parents[2]
+
+
+def event_frame(rows: list[tuple[str, str | None, str]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            (event, "u", f"i{n % 3}", datetime(2020, 1, 1, tzinfo=UTC), "rate", 5.0, None, text, of)
+            for n, (event, text, of) in enumerate(rows)
+        ],
+        schema=tables.SPLIT_EVENTS.columns,
+        orient="row",
+    )
+
+
+def review_frame(texts: list[str]) -> pl.DataFrame:
+    events = event_frame([(f"e{n:04d}", text, "fit") for n, text in enumerate(texts)])
+    return select_reviews(events, Keywords(), held_out=False)
+
+
+def read_by_server(
+    server: ChatServer, store_file: Path, texts: list[str], **settings: Any
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=4)
+    keywords = Keywords.model_validate({"backend": "openai"} | settings)
+    with Store(store_file) as store:
+        return ask_keywords(review_frame(texts), keywords, load_backend("openai", llm), store)
+
+
+EVENTS = event_frame(
+    [
+        ("e5", "  late\nwords ", "test"),
+        ("e4", "valid words", "valid"),
+        ("e3", "rank words", "rank"),
+        ("e2", None, "fit"),
+        ("e1", " \n\t", "fit"),
+        ("e0", "fit words", "fit"),
+    ]
+)
+
+
+def test_only_events_with_text_are_read() -> None:
+    reviews = select_reviews(EVENTS, Keywords(), held_out=True)
+    assert reviews["event_id"].to_list() == ["e0", "e3", "e4", "e5"]
+    assert reviews["text"].to_list() == ["fit words", "rank words", "valid words", "late words"]
+
+
+def test_held_out_reviews_are_read_only_for_queries_of_keywords() -> None:
+    reviews = select_reviews(EVENTS, Keywords(), held_out=False)
+    assert reviews["event_id"].to_list() == ["e0", "e3"]
+
+
+def test_reviews_are_limited_and_cut() -> None:
+    settings = Keywords(max_items=3, max_review_chars=6)
+    reviews = select_reviews(EVENTS, settings, held_out=True)
+    assert reviews["text"].to_list() == ["fit wo", "rank w", "valid "]
+
+
+def test_yake_table(tmp_path: Path) -> None:
+    reviews = review_frame(["A mic for my son at school gigs.", "!!!"])
+    table, metrics = extract_keywords(reviews, Keywords(max_keywords=4))
+    tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
+    assert table["backend"].unique().to_list() == ["yake"]
+    assert {"mic", "son", "school gigs"} <= set(table["keywords"][0])
+    assert table["keywords"][1].to_list() == []
+    assert table["prompt_hash"].n_unique() == 2
+    assert metrics == {
+        "asked": 0,
+        "asked_again": 0,
+        "from_store": 0,
+        "reviews": 2,
+        "ok": 2,
+        "failed": 0,
+        "reasons": {},
+        "without_keywords": 1,
+    }
+
+
+def test_no_reviews_give_an_empty_table(chat_server: ChatServer, tmp_path: Path) -> None:
+    assert extract_keywords(review_frame([]), Keywords())[0].is_empty()
+    table, metrics = read_by_server(chat_server, tmp_path / "s", [])
+    tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
+    assert metrics["reviews"] == metrics["asked"] == 0
+
+
+def test_model_answers_become_keywords_in_order_who_when_why(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    table, _ = read_by_server(chat_server, tmp_path / "s", ["Kids evenings comfort extra"])
+    assert table["keywords"].to_list() == [["kids", "evenings", "comfort"]]
+    table, _ = read_by_server(
+        chat_server, tmp_path / "s", ["Kids evenings comfort extra"], max_keywords=2
+    )
+    assert table["keywords"].to_list() == [["kids", "evenings"]]
+    assert len(chat_server.asked) == 1
+    system = chat_server.asked[0]["body"]["messages"][0]
+    assert system["role"] == "system"
+    assert all(f'"{field}"' in system["content"] for field in ("who", "when", "why"))
+
+
+def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path) -> None:
+    texts = ["good words here", "REFUSE this one", "BROKEN answers come", "BROKEN too", "LONG one"]
+    table, metrics = read_by_server(chat_server, tmp_path / "s", texts)
+    tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
+    assert table["status"].to_list() == ["ok", "failed", "failed", "failed", "failed"]
+    assert table["keywords"].list.len().to_list() == [3, 0, 0, 0, 0]
+    assert table["reason"][1] == "refusal: I cannot help with that."
+    assert metrics == {
+        "asked": 5,
+        "asked_again": 3,
+        "from_store": 0,
+        "reviews": 5,
+        "ok": 1,
+        "failed": 4,
+        "reasons": {"broken JSON": 2, "refusal": 1, "rejected": 1},
+        "without_keywords": 4,
+    }
+
+
+def test_one_percent_changed_is_one_percent_asked(chat_server: ChatServer, tmp_path: Path) -> None:
+    texts = [f"review number {n}" for n in range(200)]
+    first, _ = read_by_server(chat_server, tmp_path / "s", texts)
+    chat_server.asked.clear()
+    texts[17], texts[101] = "changed a word", "changed two words"
+    second, metrics = read_by_server(chat_server, tmp_path / "s", texts)
+    assert sorted(chat_server.prompts) == ["changed a word", "changed two words"]
+    assert (metrics["asked"], metrics["from_store"]) == (2, 198)
+    same = [n for n in range(200) if n not in {17, 101}]
+    assert second[same].equals(first[same])
+
+
+def stage(folder: Path, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "stages.enrich.keywords", "--params", folder / "params.yaml"),
+            *("--events", folder / "events.parquet", "--store", folder / "store.sqlite"),
+            *("--keywords", folder / "keywords.parquet", "--metrics", folder / "keywords.json"),
+            *options,
+        ],
+        cwd=ROOT,
+        env=os.environ | {"SHOP_KEY": "sesame"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def prepare(folder: Path, url: str, texts: list[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    llm = (
+        f"{{model: tiny, base_url: '{url}', api_key_env: SHOP_KEY, concurrency: 4, max_retries: 0}}"
+    )
+    (folder / "params.yaml").write_text(f"keywords: {{backend: openai}}\nllm: {llm}\n")
+    events = event_frame([(f"e{n:04d}", text, "fit") for n, text in enumerate(texts)])
+    tables.write(events, folder / "events.parquet", tables.SPLIT_EVENTS)
+
+
+def test_nothing_is_asked_twice_after_a_kill(chat_server: ChatServer, tmp_path: Path) -> None:
+    texts = [f"review number {n}" for n in range(80)]
+    prepare(tmp_path, chat_server.url, texts)
+    chat_server.delay = 0.05
+    killed = stage(tmp_path)
+    deadline = time.monotonic() + 60
+    while chat_server.answered < 30 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "keywords.parquet").exists()
+    assert 30 <= len(chat_server.asked) < 80
+
+    again = stage(tmp_path)
+    assert (again.communicate()[1], again.returncode)[1] == 0
+    assert set(chat_server.prompts) == set(texts)
+    under_way = 4
+    assert 80 <= len(chat_server.asked) <= 80 + under_way
+    assert {one["key"] for one in chat_server.asked} == {"Bearer sesame"}
+
+    chat_server.delay = 0.0
+    prepare(tmp_path / "whole", chat_server.url, texts)
+    whole = stage(tmp_path / "whole")
+    assert (whole.communicate()[1], whole.returncode)[1] == 0
+    written = (tmp_path / "keywords.parquet").read_bytes()
+    assert (tmp_path / "whole" / "keywords.parquet").read_bytes() == written
+
+
+def test_missing_server_is_one_sentence(tmp_path: Path) -> None:
+    prepare(tmp_path, "http://127.0.0.1:9/v1", ["a review"])
+    process = stage(tmp_path)
+    stderr = process.communicate()[1]
+    assert process.returncode == 1
+    assert len(stderr.splitlines()) == 1
+    assert stderr.startswith("error: the language model server http://127.0.0.1:9/v1 cannot be")
+    assert not (tmp_path / "keywords.parquet").exists()
+
+
+def test_failed_reviews_are_asked_anew_on_request(chat_server: ChatServer, tmp_path: Path) -> None:
+    prepare(tmp_path, chat_server.url, ["good words", "REFUSE this"])
+    for options, asked in (((), 3), ((), 3), (("--retry-failed",), 5)):
+        process = stage(tmp_path, *options)
+        assert (process.communicate()[1], process.returncode)[1] == 0
+        assert len(chat_server.asked) == asked
+    metrics = json.loads((tmp_path / "keywords.json").read_text())
+    assert (metrics["ok"], metrics["failed"], metrics["from_store"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["keywords", "summaries", "queries", "documents"])
+def test_help_answers(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"stages.enrich.{name}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--params" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "polars" in imported
+    assert not imported & {"openai", "vllm", "torch", "yake", "tqdm"}

@@ -1,0 +1,99 @@
+"""Keyphrases and the form that keywords have."""
+
+import gzip
+import itertools
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.enrich.text.phrases import LONGEST, clean_phrases, extract_phrases
+
+REVIEW = (
+    "I bought this guitar strap for my son, who plays in the school band. The guitar strap is "
+    "comfortable and holds the heavy bass during long gigs; no more neck pain!"
+)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "keyword"),
+    [
+        ("  Pop Filter ", "pop filter"),
+        ("for my son", "son"),
+        ("It's for the KIDS!", "kids"),
+        ("curly, frizzy hair", "curly frizzy hair"),
+        ("D’Addario", "d'addario"),
+        ("AC/DC", "ac/dc"),
+        ("E-string", "e-string"),
+        ("1/4 inch jack", "1/4 inch jack"),
+        ("guitar for kids", "guitar for kids"),
+        ("Haarfön für Ältere", "haarfön für ältere"),
+        ("かわいい", "かわいい"),
+    ],
+)
+def test_clean_phrase(phrase: str, keyword: str) -> None:
+    assert clean_phrases([phrase], 9) == [keyword]
+
+
+@pytest.mark.parametrize(
+    "phrase", ["", " ", "!!!", "the", "It's the", "2014", "1/4", "_", "x" * 99]
+)
+def test_phrase_that_says_nothing_is_left_out(phrase: str) -> None:
+    assert clean_phrases([phrase, "mic"], 9) == ["mic"]
+
+
+def test_phrases_are_unique_in_order_and_capped_after_that() -> None:
+    assert clean_phrases(["Mic", "gig", "MIC.", "pick", "amp"], 3) == ["mic", "gig", "pick"]
+
+
+@given(st.lists(st.text(max_size=80), max_size=8), st.integers(1, 5))
+def test_clean_phrases_have_one_form(phrases: list[str], limit: int) -> None:
+    cleaned = clean_phrases(phrases, limit)
+    assert len(cleaned) == len(set(cleaned)) <= limit
+    assert clean_phrases(cleaned, limit) == cleaned
+    for keyword in cleaned:
+        assert keyword == keyword.lower() == " ".join(keyword.split())
+        assert 0 < len(keyword) <= LONGEST
+        assert "," not in keyword
+        assert "\n" not in keyword
+
+
+def test_review_gives_its_phrases() -> None:
+    (keywords,) = extract_phrases([REVIEW], max_keywords=10, max_words=2)
+    assert keywords[:2] == ["school band", "guitar strap"]
+    assert {"son", "neck pain", "long gigs"} <= set(keywords)
+    assert len(keywords) == 10
+    assert max(len(keyword.split()) for keyword in keywords) == 2
+
+
+def test_words_and_keywords_are_capped() -> None:
+    (keywords,) = extract_phrases([REVIEW], max_keywords=3, max_words=1)
+    assert len(keywords) == 3
+    assert all(" " not in keyword for keyword in keywords)
+
+
+def test_text_without_words_gives_none() -> None:
+    assert extract_phrases(["", "!!!", "😀", "1 2 3", "the and of"], 5, 2) == [[]] * 5
+
+
+def test_processes_do_not_change_the_result() -> None:
+    texts = [f"{REVIEW} Number {word} arrived." for word in ["one", "two", "three"] * 50]
+    assert extract_phrases(texts, 5, 2, processes=2) == extract_phrases(texts, 5, 2, processes=1)
+
+
+@pytest.mark.slow
+def test_ten_thousand_real_reviews_take_two_cores_less_than_a_minute(real_data: Path) -> None:
+    file = real_data / "amazon_musical_instruments_2014" / "Musical_Instruments_5.json.gz"
+    with gzip.open(file) as lines:
+        reviews = [json.loads(line) for line in itertools.islice(lines, 2500)]
+    texts = [review["reviewText"][:2000] for review in reviews]
+    start = time.process_time()
+    keywords = extract_phrases(texts, max_keywords=10, max_words=2, processes=1)
+    seconds = time.process_time() - start
+    assert seconds / len(texts) * 10_000 / 2 < 60
+    assert sum(map(bool, keywords)) > 0.99 * len(texts)
+    everything = [keyword for found in keywords for keyword in found]
+    assert everything.count("guitar") > 200
