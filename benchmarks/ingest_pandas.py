@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-SAME = ["user_id", "asin", "parent_asin", "timestamp", "rating", "title", "text"]
+SAME = ["user_id", "asin", "parent_asin", "timestamp", "rating", "text"]
 
 
 def ingest(raw: Path, folder: Path) -> None:

@@ -14,6 +14,8 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 - libraries that we call draw from the global state
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Only an aid against reading uninitialised memory, and it makes training several times slower.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
 def torch_device() -> str:

@@ -102,7 +102,7 @@ class Llm(Section):
     )
     max_tokens: Positive = Field(256, description="Longest answer.")
     batch_size: Positive = Field(
-        64, description="Prompts handed over between two commits to the store."
+        64, description="Prompts given to the in-process model at once and stored together."
     )
     gpus: list[int] = Field([], description="GPU ids for the in-process model; empty for all.")
 
@@ -218,7 +218,9 @@ class Finetune(Section):
     scale: Annotated[float, Field(gt=0)] = Field(
         20.0, description="Inverse temperature of the loss."
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="By device.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device computes in it, else fp32."
+    )
     max_query_length: Positive = Field(128, description="Tokens of a query while training.")
     max_doc_length: Positive = Field(128, description="Tokens of a document while training.")
     eval_steps: Positive = Field(50, description="Steps between evaluations on valid.")

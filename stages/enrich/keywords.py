@@ -27,10 +27,10 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
     Events without text are left out, and so are those of valid and test unless `held_out`.
     Texts are put on one line and cut at `max_review_chars`.
     """
-    wanted = tables.PARTS if held_out else ("fit", "rank")
+    wanted = tables.PARTS if held_out else tables.PARTS_OF_WINDOW["train"]
     read = one_line(pl.col("text")).str.slice(0, settings.max_review_chars)
     reviews = (
-        events.filter(pl.col("split").cast(pl.String).is_in(wanted))
+        events.filter(pl.col("split").is_in(wanted))
         .select("event_id", "item_id", read)
         .drop_nulls("text")
         .sort("event_id")
@@ -39,11 +39,11 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
 
 
 def extract_keywords(
-    reviews: pl.DataFrame, settings: Keywords
+    reviews: pl.DataFrame, settings: Keywords, store: Store
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return the keywords table and its metrics by YAKE, without a language model."""
     texts = reviews["text"].to_list()
-    keywords = extract_phrases(texts, settings.max_keywords, settings.max_words)
+    keywords = extract_phrases(texts, settings.max_keywords, settings.max_words, store)
     hashes = [content_hash("yake", settings.max_keywords, settings.max_words, t) for t in texts]
     table = _table(reviews, "yake", keywords, hashes, [None] * len(texts))
     return table, _metrics(table, asked=0, asked_again=0, from_store=0)
@@ -124,11 +124,11 @@ def main(
     columns = ["event_id", "item_id", "text", "split"]
     events = tables.read(events_file, tables.SPLIT_EVENTS, columns)
     reviews = select_reviews(events, params.keywords, params.queries.text != "review_text")
-    if params.keywords.backend == "yake":
-        keywords, metrics = extract_keywords(reviews, params.keywords)
-    else:
-        backend = load_backend(params.keywords.backend, params.llm)
-        with Store(store_file) as store:
+    with Store(store_file) as store:
+        if params.keywords.backend == "yake":
+            keywords, metrics = extract_keywords(reviews, params.keywords, store)
+        else:
+            backend = load_backend(params.keywords.backend, params.llm)
             keywords, metrics = ask_keywords(reviews, params.keywords, backend, store, retry_failed)
     tables.write(keywords, keywords_file, tables.KEYWORDS)
     write_json(metrics_file, metrics)

@@ -18,6 +18,7 @@ def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
     events_file: Path = files.SPLIT_EVENTS,
+    cuts_file: Path = files.CUTS,
     queries_file: Path = files.QUERIES,
     keywords_file: Path = files.KEYWORDS,
     summaries_file: Path = files.SUMMARIES,
@@ -57,7 +58,7 @@ def main(
     finetune = read_json(finetune_file) if finetune_file.exists() else {}
 
     checks = [
-        time.check_cuts(events),
+        time.check_cuts(events, read_json(cuts_file)),
         time.check_queries(queries, events),
         time.check_history(queries, events),
         texts.check_documents(documents, items, events, keywords, summaries, params.documents),

@@ -14,7 +14,7 @@ from stages.core.storage import read_json, write_text
 log = get_logger(__name__)
 
 TEMPLATE = Path(__file__).parent / "page" / "report.html.j2"
-REQUIRED = ("retrieval", "ranking", "comparisons", "slices", "attribution", "audit")
+REQUIRED = ("retrieval", "ranking", "comparisons", "slices", "attribution", "rank_slice", "audit")
 OPTIONAL = ("ingest", "finetune")
 
 
@@ -101,6 +101,7 @@ def main(
             "tiles": content.tiles(retrieval, ranking, comparisons),
             "tables": content.tables(retrieval, ranking),
             "figures": content.figures(retrieval, ranking, comparisons, found["slices"], lost),
+            "honest": content.honest(found["rank_slice"]),
             "learned": content.learned(
                 read_importances(rankers_folder, list(params.rankers)), points
             ),

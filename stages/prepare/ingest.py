@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from stages.core import files, tables
@@ -41,7 +42,10 @@ def read_source(options: Ingest, seed: int, params_file: Path) -> Ingested:
 
 def counts(raw: Ingested) -> dict[str, Any]:
     """Return what came in, what is kept, and from when to when."""
-    times = raw.events["timestamp"]
+    first, last = raw.events.select(
+        first=pl.col("timestamp").min().dt.to_string("iso:strict"),
+        last=pl.col("timestamp").max().dt.to_string("iso:strict"),
+    ).row(0)
     return {
         "rows": raw.rows,
         "events": raw.events.height,
@@ -50,8 +54,8 @@ def counts(raw: Ingested) -> dict[str, Any]:
         "items": raw.items.height,
         "users": raw.users.height,
         "impressions": raw.impressions.height,
-        "first_time": times.min().isoformat(),
-        "last_time": times.max().isoformat(),
+        "first_time": first,
+        "last_time": last,
     }
 
 

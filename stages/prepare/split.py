@@ -1,12 +1,11 @@
-"""Events in; events marked fit, rank, valid or test by time, and a query for each held-out review."""
+"""Events in; events marked as fit, rank, valid or test by time, and review queries, out."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import polars as pl
 import typer
-from numpy.typing import NDArray
 
 from stages.core import files, tables
 from stages.core.log import UserError, get_logger, run
@@ -21,12 +20,12 @@ def cuts(timestamps: pl.Series, options: Split) -> dict[str, int]:
 
     A share is counted in events; all events of the millisecond on a cut are on its earlier side.
     """
-    times = np.sort(timestamps.dt.epoch("ms").to_numpy())
+    times = timestamps.dt.epoch("ms").sort()
     train_end, valid_end = options.train_end_ms, options.valid_end_ms
     if options.method == "fractions" or train_end is None or valid_end is None:
         train_end = _last(times, options.train)
         valid_end = _last(times, options.train + options.valid)
-    train = times[: np.searchsorted(times, train_end, side="right")]
+    train = times.filter(times <= train_end)
     fit_end = _last(train, 1 - options.rank) if len(train) else train_end
     return {"fit": fit_end, "rank": train_end, "valid": valid_end}
 
@@ -39,18 +38,24 @@ def mark(events: pl.DataFrame, ends: dict[str, int]) -> pl.DataFrame:
         AssertionError: the parts overlap in time.
     """
     time = pl.col("timestamp").dt.epoch("ms")
-    part = pl.when(time <= ends["fit"]).then(pl.lit("fit"))
-    part = part.when(time <= ends["rank"]).then(pl.lit("rank"))
-    part = part.when(time <= ends["valid"]).then(pl.lit("valid"))
-    marked = events.with_columns(
-        part.otherwise(pl.lit("test")).cast(pl.Enum(tables.PARTS)).alias("split")
+    part = (
+        pl.when(time <= ends["fit"])
+        .then(pl.lit("fit"))
+        .when(time <= ends["rank"])
+        .then(pl.lit("rank"))
+        .when(time <= ends["valid"])
+        .then(pl.lit("valid"))
+        .otherwise(pl.lit("test"))
     )
+    marked = events.with_columns(part.cast(pl.Enum(tables.PARTS)).alias("split"))
     _assert_in_order(marked)
     return marked
 
 
 def review_queries(events: pl.DataFrame) -> pl.DataFrame:
     """Return a query for each review with text in rank, valid and test, as its moment knew it."""
+    from stages.prepare.splitting.histories import histories
+
     asks = (pl.col("split") != "fit") & (pl.col("event") == "rate")
     rows = events.with_row_index("row").filter(
         asks & (pl.col("text").str.strip_chars() != "").fill_null(False)
@@ -66,40 +71,7 @@ def review_queries(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def histories(events: pl.DataFrame, rows: pl.Series) -> pl.Series:
-    """Return, for the events at `rows`, what their users did before: oldest first, ties by item.
-
-    Events are sorted by user and time once; a history is then a stretch from the user's first
-    event up to the first of the same time, so the work is that of writing the histories down.
-    """
-    import pyarrow as pa
-
-    past = (
-        events.select(
-            pl.col("user_id").cast(pl.Categorical).to_physical().alias("user"),
-            "timestamp",
-            "item_id",
-        )
-        .with_row_index("row")
-        .filter(pl.col("user").is_in(pl.col("user").gather(rows).unique().implode()))
-        .sort("user", "timestamp", "item_id", maintain_order=True)
-    )
-    place = np.arange(past.height)
-    user_starts = past["user"].rle_id().to_numpy()
-    moment_starts = past.select(pl.struct("user", "timestamp").rle_id()).to_series().to_numpy()
-    begin = place[np.searchsorted(user_starts, user_starts)]
-    end = place[np.searchsorted(moment_starts, moment_starts)]
-    at = np.empty(events.height, np.int64)
-    at[past["row"].to_numpy()] = place
-    begin, end = begin[at[rows.to_numpy()]], end[at[rows.to_numpy()]]
-    offsets = np.concatenate([[0], np.cumsum(end - begin)])
-    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - begin, end - begin)
-    before = past.select(pl.struct("item_id", "timestamp").gather(pl.Series(inside))).to_series()
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), before.to_arrow())
-    return pl.Series("history", pl.from_arrow(lists), dtype=tables.HISTORY)
-
-
-def _last(times: NDArray[np.int64], share: float) -> int:
+def _last(times: pl.Series, share: float) -> int:
     """The time of the event at which `share` of the sorted times ends."""
     return int(times[max(round(len(times) * share), 1) - 1])
 
@@ -133,9 +105,11 @@ def main(
     table = tables.read(events, tables.EVENTS)
     ends = cuts(table["timestamp"], params.split)
     marked = mark(table, ends)
-    asked = review_queries(marked)
-    tables.write(marked, split_events, tables.SPLIT_EVENTS)
-    tables.write(asked, queries, tables.QUERIES)
+    with ThreadPoolExecutor(1) as writer:  # Texts compress while histories are looked up.
+        writing = writer.submit(tables.write, marked, split_events, tables.SPLIT_EVENTS)
+        asked = review_queries(marked)
+        tables.write(asked, queries, tables.QUERIES)
+        writing.result()
     counted = {part: int((marked["split"] == part).sum()) for part in tables.PARTS}
     asking = {part: int((asked["split"] == part).sum()) for part in tables.PARTS[1:]}
     write_json(

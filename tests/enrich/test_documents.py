@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core import tables
@@ -82,8 +82,8 @@ def test_windows_hold_what_their_own_reviews_say() -> None:
 
 
 def test_parts_are_capped() -> None:
-    settings = Documents(max_keywords=1, max_features=2)
-    documents = compose_windows(ITEMS, EVENTS, KEYWORDS, SUMMARIES, settings)
+    chosen = Documents(max_keywords=1, max_features=2)
+    documents = compose_windows(ITEMS, EVENTS, KEYWORDS, SUMMARIES, chosen)
     assert texts(documents, "train")["full"] == (
         "[Title] A mic [Review Keywords] voice [Description Summary] It hears. "
         "[Features] usb; red case"
@@ -129,33 +129,33 @@ def frames(rows: list[Any], split: str, prefix: str) -> tuple[pl.DataFrame, pl.D
     )
 
 
+@settings(max_examples=40)
 @given(reviews, reviews, reviews, st.integers(0, 3))
 def test_later_reviews_change_no_earlier_window(
     early: list[Any], ranked: list[Any], late: list[Any], quoted: int
 ) -> None:
-    settings = Documents(max_keywords=3, reviews=quoted)
+    chosen = Documents(max_keywords=3, reviews=quoted)
     parts = [frames(early, "fit", "f"), frames(ranked, "rank", "r"), frames(late, "test", "t")]
 
     def composed(upto: int) -> pl.DataFrame:
         events = pl.concat([events for events, _ in parts[:upto]])
         keywords = pl.concat([keywords for _, keywords in parts])
-        return compose_windows(ITEMS, events, keywords, SUMMARIES, settings)
+        return compose_windows(ITEMS, events, keywords, SUMMARIES, chosen)
 
     assert texts(composed(3), "fit") == texts(composed(1), "fit")
     assert texts(composed(3), "train") == texts(composed(2), "train")
 
 
+@settings(max_examples=40)
 @given(reviews, st.randoms(use_true_random=False))
 def test_order_of_rows_does_not_matter(rows: list[Any], random: Any) -> None:
     events, keywords = frames(rows, "fit", "f")
-    settings = Documents(max_keywords=2, reviews=2)
+    chosen = Documents(max_keywords=2, reviews=2)
     shuffled = [
         frame.sample(fraction=1, shuffle=True, seed=random.randrange(99))
         for frame in (ITEMS, keywords, SUMMARIES, events)
     ]
-    assert compose(*shuffled, settings).equals(
-        compose(ITEMS, keywords, SUMMARIES, events, settings)
-    )
+    assert compose(*shuffled, chosen).equals(compose(ITEMS, keywords, SUMMARIES, events, chosen))
 
 
 @pytest.fixture

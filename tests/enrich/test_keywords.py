@@ -79,7 +79,8 @@ def test_reviews_are_limited_and_cut() -> None:
 
 def test_yake_table(tmp_path: Path) -> None:
     reviews = review_frame(["A mic for my son at school gigs.", "!!!"])
-    table, metrics = extract_keywords(reviews, Keywords(max_keywords=4))
+    with Store(tmp_path / "s") as store:
+        table, metrics = extract_keywords(reviews, Keywords(max_keywords=4), store)
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
     assert table["backend"].unique().to_list() == ["yake"]
     assert {"mic", "son", "school gigs"} <= set(table["keywords"][0])
@@ -98,7 +99,8 @@ def test_yake_table(tmp_path: Path) -> None:
 
 
 def test_no_reviews_give_an_empty_table(chat_server: ChatServer, tmp_path: Path) -> None:
-    assert extract_keywords(review_frame([]), Keywords())[0].is_empty()
+    with Store(tmp_path / "s") as store:
+        assert extract_keywords(review_frame([]), Keywords(), store)[0].is_empty()
     table, metrics = read_by_server(chat_server, tmp_path / "s", [])
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
     assert metrics["reviews"] == metrics["asked"] == 0
@@ -124,7 +126,7 @@ def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path)
     table, metrics = read_by_server(chat_server, tmp_path / "s", texts)
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
     assert table["status"].to_list() == ["ok", "failed", "failed", "failed", "failed"]
-    assert table["keywords"].list.len().to_list() == [3, 0, 0, 0, 0]
+    assert table["keywords"].list.len().to_list() == [2, 0, 0, 0, 0]
     assert table["reason"][1] == "refusal: I cannot help with that."
     assert metrics == {
         "asked": 5,
@@ -189,7 +191,8 @@ def test_nothing_is_asked_twice_after_a_kill(chat_server: ChatServer, tmp_path: 
     assert 30 <= len(chat_server.asked) < 80
 
     again = stage(tmp_path)
-    assert (again.communicate()[1], again.returncode)[1] == 0
+    again.communicate()
+    assert again.returncode == 0
     assert set(chat_server.prompts) == set(texts)
     under_way = 4
     assert 80 <= len(chat_server.asked) <= 80 + under_way
@@ -198,7 +201,8 @@ def test_nothing_is_asked_twice_after_a_kill(chat_server: ChatServer, tmp_path: 
     chat_server.delay = 0.0
     prepare(tmp_path / "whole", chat_server.url, texts)
     whole = stage(tmp_path / "whole")
-    assert (whole.communicate()[1], whole.returncode)[1] == 0
+    whole.communicate()
+    assert whole.returncode == 0
     written = (tmp_path / "keywords.parquet").read_bytes()
     assert (tmp_path / "whole" / "keywords.parquet").read_bytes() == written
 
@@ -217,7 +221,8 @@ def test_failed_reviews_are_asked_anew_on_request(chat_server: ChatServer, tmp_p
     prepare(tmp_path, chat_server.url, ["good words", "REFUSE this"])
     for options, asked in (((), 3), ((), 3), (("--retry-failed",), 5)):
         process = stage(tmp_path, *options)
-        assert (process.communicate()[1], process.returncode)[1] == 0
+        process.communicate()
+        assert process.returncode == 0
         assert len(chat_server.asked) == asked
     metrics = json.loads((tmp_path / "keywords.json").read_text())
     assert (metrics["ok"], metrics["failed"], metrics["from_store"]) == (1, 1, 1)

@@ -309,6 +309,6 @@ def build(
         ranked = held.select("query_id", "item_id", score=pl.col("score") * 0.6 + noise + lift)
         scores.append(ordered(ranked, name, "ranker"))
     world["scores"] = pl.concat(scores).select(*tables.SCORES.columns)
-    ends = events.group_by("split").agg(pl.col("timestamp").max().dt.epoch("ms"))
-    cuts = {f"{split}_end_ms": end for split, end in ends.rows() if split != "test"}
+    ends = dict(events.group_by("split").agg(pl.col("timestamp").max().dt.epoch("ms")).rows())
+    cuts = {"fit_end_ms": ends["fit"], "train_end_ms": ends["rank"], "valid_end_ms": ends["valid"]}
     return World(params=params, cuts=cuts, **world)

@@ -45,7 +45,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
     ranked = {name: world.scores.filter(ranker=name) for name in params.rankers}
     w = world
     checks = [
-        time.check_cuts(w.events),
+        time.check_cuts(w.events, w.cuts),
         time.check_queries(w.queries, w.events),
         time.check_history(w.queries, w.events),
         texts.check_documents(
@@ -322,6 +322,13 @@ def test_a_tie_across_a_cut_fails_it() -> None:
     checks = audited(build(tie=True))
     assert failing(checks) == {"cuts"}
     assert "events of valid not before all of test" in checks["cuts"].message
+
+
+def test_cuts_that_are_not_where_split_says_fail(world: World) -> None:
+    moved = {**world.cuts, "valid_end_ms": world.cuts["valid_end_ms"] - 1}
+    check = time.check_cuts(world.events, moved)
+    assert not check.passed
+    assert "1 events on the wrong side of the end of valid, such as am:e0719" in check.message
 
 
 def test_queries_that_stand_in_two_splits_make_shuffled_labels_known() -> None:

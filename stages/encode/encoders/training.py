@@ -81,6 +81,7 @@ def train(
     Returns:
         rows of step, loss and recall, each where it was measured.
     """
+    import torch
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformerTrainer,
@@ -104,6 +105,10 @@ def train(
             order = np.random.default_rng([seed, 0]).permutation(len(items))
             return sum(1 for _ in distinct_batches(items, users, self.batch_size, order))
 
+    class Trainer(SentenceTransformerTrainer):
+        def get_batch_sampler(self, dataset: Any, batch_size: int, *_: Any, **__: Any) -> Any:
+            return DistinctSampler(dataset, batch_size, drop_last=True)
+
     class Recall(BaseEvaluator):
         primary_metric = "recall"
 
@@ -125,9 +130,11 @@ def train(
     else:
         loss = losses.MultipleNegativesRankingLoss(model, scale=params.scale)
     on_cuda = torch_device() == "cuda"
-    half = "bf16" if params.precision == "auto" and on_cuda else params.precision
+    half = params.precision
+    if half == "auto":
+        half = "bf16" if on_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
     model.max_seq_length = max(params.max_query_length, params.max_doc_length)
-    trainer = SentenceTransformerTrainer(
+    trainer = Trainer(
         model=model,
         args=SentenceTransformerTrainingArguments(
             output_dir=str(checkpoints),
@@ -138,7 +145,6 @@ def train(
             bf16=half == "bf16",
             fp16=half == "fp16",
             use_cpu=not on_cuda,
-            batch_sampler=DistinctSampler,
             eval_strategy="steps",
             eval_steps=params.eval_steps,
             save_steps=params.eval_steps,

@@ -69,6 +69,7 @@ class InProcessVllm:
 
     def _chat(self, batch: Sequence[Conversation], schema: dict[str, Any]) -> list[Reply]:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import StructuredOutputsParams
 
         max_tokens = self._settings.max_tokens
@@ -79,7 +80,7 @@ class InProcessVllm:
         )
         try:
             outputs = self._engine.chat(list(batch), sampling, use_tqdm=False)
-        except ValueError as error:
+        except (VLLMClientError, ValueError) as error:
             # One prompt that is too long refuses the batch: find it by asking one at a time.
             said = " ".join(str(error).split())[:200]
             if list(batch) == [SMALLEST]:

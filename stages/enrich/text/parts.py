@@ -32,12 +32,12 @@ def quote_reviews(reviews: pl.DataFrame, limit: int) -> pl.DataFrame:
     title = one_line(pl.col("title")).str.strip_chars_end(". ")
     parts = pl.when(title.str.len_chars() > 0).then(title), one_line(pl.col("text"))
     return (
-        reviews.filter(one_line(pl.col("text")).is_not_null())
+        reviews.filter(pl.col("text").str.contains(r"[^\s\p{Cc}]"))
         .sort("timestamp", "event_id", descending=[True, False])
+        .filter(pl.int_range(pl.len()).over("item_id") < limit)
         .select("item_id", pl.concat_str(*parts, separator=". ", ignore_nulls=True).alias("quotes"))
         .group_by("item_id", maintain_order=True)
-        .agg(pl.col("quotes").head(limit))
-        .filter(pl.col("quotes").list.len() > 0)
+        .agg("quotes")
     )
 
 

@@ -2,18 +2,22 @@
 
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import polars as pl
 
 from stages.core.tables import PARTS, PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.evaluate.checks.verdict import Check, verdict
 
+_ENDS = {"fit": "fit_end_ms", "rank": "train_end_ms", "valid": "valid_end_ms"}
 
-def check_cuts(events: pl.DataFrame) -> Check:
+
+def check_cuts(events: pl.DataFrame, cuts: dict[str, Any]) -> Check:
     """Each part ends strictly before the next begins, so that no moment lies on both sides.
 
     Args:
         events: event_id, timestamp, split.
+        cuts: the last millisecond of fit, train and valid, as `split` wrote them.
     """
     spans = _spans(events)
     present = [part for part in PARTS if part in spans]
@@ -25,6 +29,11 @@ def check_cuts(events: pl.DataFrame) -> Check:
         late = events.filter(split=before).filter(pl.col("timestamp") >= start)
         if end >= start:
             faults[f"events of {before} not before all of {after}"] = late["event_id"]
+    for number, (part, end_ms) in enumerate(_ENDS.items()):
+        at = pl.col("timestamp").dt.epoch("ms")
+        early = pl.col("split").is_in(PARTS[: number + 1])
+        wrong = events.filter(early != (at <= int(cuts[end_ms])))
+        faults[f"events on the wrong side of the end of {part}"] = wrong["event_id"]
     figures = {
         part: {"events": events.filter(split=part).height, "first": f"{a}", "last": f"{b}"}
         for part, (a, b) in spans.items()
@@ -104,7 +113,7 @@ def check_history(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
     past = both.join(future.select(own), on=own, how="anti")
     unordered = queries.filter(
         pl.col("history")
-        .list.eval(pl.element().struct.field("timestamp").diff().dt.total_seconds() < 0)
+        .list.eval(pl.element().struct.field("timestamp").diff().dt.total_milliseconds() < 0)
         .list.any()
     )
     return verdict(

@@ -11,8 +11,16 @@ from markupsafe import Markup
 
 from stages.core.metrics import DEPTHS, Interval
 
-_PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f6fc8")
-_FIXED = {"blend": "#1f2933"}
+_PALETTE = ("#cc79a7", "#8c6d31", "#5f9ea0", "#b0413e", "#7a8b2e", "#5d6dbe")
+_FIXED = {
+    "blend": "#1f2933",
+    "bm25": "#0072b2",
+    "dense_base": "#56b4e9",
+    "dense": "#e69f00",
+    "sparse": "#9467bd",
+    "lightgbm": "#009e73",
+    "xgboost": "#d55e00",
+}
 _INK, _FAINT, _GRID = "#1f2933", "#6b7785", "#e4e8ec"
 _GOOD, _BAD, _OPEN = "#008060", "#c0392b", "#8a949e"
 _WIDTH = 5.2
@@ -38,44 +46,47 @@ _STYLE: Any = {
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each name; the blend's is always the dark one."""
+    """Return a colour for each name, the same in every chart for those that are known."""
     rest = iter(_PALETTE * 10)
     return {name: _FIXED.get(name) or next(rest) for name in names}
 
 
-def recall_curves(
-    retrieval: Mapping[str, Any], splits: Sequence[str], names: Sequence[str]
-) -> Markup:
-    """Draw recall@k by retriever, one panel a split, the interval as a band."""
-    with _canvas(len(splits), 1, 2.6 * len(splits) + 0.2, sharex=True) as (figure, axes):
-        for axis, split in zip(axes, splits, strict=True):
-            for name, colour in colours(names).items():
-                figures = retrieval[name].get(split, {})
-                rows = [(k, figures[f"recall@{k}"]) for k in DEPTHS if f"recall@{k}" in figures]
-                if not rows:
-                    continue
-                ks = [k for k, _ in rows]
-                low, mid, high = ([r[side] for _, r in rows] for side in ("low", "mean", "high"))
-                axis.fill_between(ks, low, high, color=colour, alpha=0.15, linewidth=0)
-                width = 2.2 if name == "blend" else 1.5
-                axis.plot(ks, mid, color=colour, marker="o", ms=3.5, lw=width, label=name)
-            axis.set_xscale("log")
-            axis.set_xticks(DEPTHS, [str(k) for k in DEPTHS])
-            axis.minorticks_off()
-            axis.set_ylim(0, 1)
-            axis.set_ylabel("recall@k")
-            axis.set_title(split, loc="left", fontsize=9, color=_FAINT)
-        axes[0].legend(fontsize=8, loc="upper left", ncols=2)
-        axes[-1].set_xlabel("k, candidates looked at")
-        return _svg(figure, "recall", "Recall at k of each retriever")
+def called(metric: str) -> str:
+    """Return a metric's name as it is written: NDCG@5, Recall@10."""
+    name, at, depth = metric.partition("@")
+    short = {"ndcg", "map", "mrr", "auc", "gauc"}
+    written = name.upper() if name in short else name.replace("_", " ").capitalize()
+    return written + at + depth
+
+
+def recall_curve(retrieval: Mapping[str, Any], split: str, names: Sequence[str]) -> Markup:
+    """Draw recall@k on one split by retriever, the interval as a band."""
+    with _canvas(3.1) as (figure, axis):
+        for name, colour in colours(names).items():
+            figures = retrieval[name].get(split, {})
+            rows = [(k, figures[f"recall@{k}"]) for k in DEPTHS if f"recall@{k}" in figures]
+            if not rows:
+                continue
+            ks = [k for k, _ in rows]
+            low, mid, high = ([r[side] for _, r in rows] for side in ("low", "mean", "high"))
+            axis.fill_between(ks, low, high, color=colour, alpha=0.15, linewidth=0)
+            width = 2.2 if name == "blend" else 1.5
+            axis.plot(ks, mid, color=colour, marker="o", ms=3.5, lw=width, label=name)
+        axis.set_xscale("log")
+        axis.set_xticks(DEPTHS, [str(k) for k in DEPTHS])
+        axis.minorticks_off()
+        axis.set_ylim(0, 1.02)
+        axis.set_ylabel("Recall@k")
+        axis.set_xlabel("k")
+        _legend(figure)
+        return _svg(figure, f"recall-{split}", f"Recall at k of each retriever on {split}")
 
 
 def ranking_bars(
     ranking: Mapping[str, Any], split: str, shown: Sequence[str], names: Sequence[str]
 ) -> Markup:
     """Draw one group of bars a metric, one bar a ranker, with intervals."""
-    with _canvas(1, 1, 3.0) as (figure, axes):
-        axis = axes[0]
+    with _canvas(3.1) as (figure, axis):
         width = 0.8 / len(names)
         for place, (name, colour) in enumerate(colours(names).items()):
             rows = [ranking[name].get(split, {}).get(metric) for metric in shown]
@@ -90,17 +101,15 @@ def ranking_bars(
                 label=name,
                 error_kw={"elinewidth": 1, "capsize": 2, "ecolor": _FAINT},
             )
-        axis.set_xticks(range(len(shown)), [metric.upper() for metric in shown])
+        axis.set_xticks(range(len(shown)), [called(metric) for metric in shown])
         axis.grid(axis="x", visible=False)
-        axis.set_ylim(0, max(0.05, axis.get_ylim()[1]) * 1.18)
-        axis.legend(fontsize=8, loc="upper left", ncols=4)
+        _legend(figure)
         return _svg(figure, "ranking", f"Ranking metrics of each ranker on {split}")
 
 
 def forest(differences: dict[str, Interval], name: str, label: str) -> Markup:
     """Draw differences with their intervals around zero: green above, red below, grey across."""
-    with _canvas(1, 1, 0.9 + 0.27 * len(differences)) as (figure, axes):
-        axis = axes[0]
+    with _canvas(0.9 + 0.27 * len(differences)) as (figure, axis):
         for place, interval in enumerate(reversed(differences.values())):
             colour = _GOOD if interval["low"] > 0 else _BAD if interval["high"] < 0 else _OPEN
             axis.plot([interval["low"], interval["high"]], [place, place], color=colour, lw=2)
@@ -116,8 +125,7 @@ def forest(differences: dict[str, Interval], name: str, label: str) -> Markup:
 def dots(rows: dict[str, dict[str, Interval]], name: str, label: str) -> Markup:
     """Draw one line a row, one dot a system, with intervals: for slices."""
     systems = list(dict.fromkeys(system for row in rows.values() for system in row))
-    with _canvas(1, 1, 1.0 + 0.42 * len(rows)) as (figure, axes):
-        axis = axes[0]
+    with _canvas(1.0 + 0.42 * len(rows)) as (figure, axis):
         step = 0.6 / max(len(systems), 1)
         for place, (system, colour) in enumerate(colours(systems).items()):
             for line, row in enumerate(reversed(rows.values())):
@@ -133,7 +141,7 @@ def dots(rows: dict[str, dict[str, Interval]], name: str, label: str) -> Markup:
         axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.set_xlim(left=0)
         axis.set_xlabel(label)
-        figure.legend(fontsize=8, loc="outside upper center", ncols=4)
+        _legend(figure)
         return _svg(figure, name, label)
 
 
@@ -144,8 +152,7 @@ def losses(rankers: dict[str, Any], metric: str) -> Markup:
         "lost_by_ranking": "#e9a03b",
         "lost_by_retrieval": "#c3cad1",
     }
-    with _canvas(1, 1, 1.2 + 0.42 * len(rankers)) as (figure, axes):
-        axis = axes[0]
+    with _canvas(1.2 + 0.42 * len(rankers)) as (figure, axis):
         for line, name in enumerate(reversed(rankers)):
             left = 0.0
             for part, colour in parts.items():
@@ -160,8 +167,8 @@ def losses(rankers: dict[str, Any], metric: str) -> Markup:
         axis.set_yticks(range(len(rankers)), list(reversed(rankers)), color=_INK)
         axis.set_xlim(0, 1)
         axis.grid(visible=False)
-        axis.set_xlabel(f"{metric.upper()}, out of 1")
-        figure.legend(fontsize=8, loc="outside upper center", ncols=3)
+        axis.set_xlabel(f"{called(metric)}, out of 1")
+        _legend(figure)
         return _svg(figure, "losses", f"What {metric} was lost to")
 
 
@@ -169,8 +176,7 @@ def importance(gains: pl.DataFrame, name: str, shown: int = 15) -> Markup:
     """Draw the features of largest gain, as a share of all gain."""
     total = gains["gain"].sum() or 1.0
     top = gains.sort("gain", "feature", descending=[True, False]).head(shown).reverse()
-    with _canvas(1, 1, 0.7 + 0.23 * top.height) as (figure, axes):
-        axis = axes[0]
+    with _canvas(0.7 + 0.23 * top.height) as (figure, axis):
         axis.barh(top["feature"].to_list(), [gain / total for gain in top["gain"]], color="#56b4e9")
         axis.tick_params(axis="y", colors=_INK)
         axis.grid(axis="y", visible=False)
@@ -180,8 +186,7 @@ def importance(gains: pl.DataFrame, name: str, shown: int = 15) -> Markup:
 
 def finetune_curve(points: pl.DataFrame) -> Markup:
     """Draw loss and validation recall by step; the columns are step, loss, recall."""
-    with _canvas(1, 1, 2.6) as (figure, axes):
-        axis = axes[0]
+    with _canvas(2.6) as (figure, axis):
         known = points.drop_nulls("loss")
         axis.plot(known["step"].to_list(), known["loss"].to_list(), color=_BAD, lw=1.5)
         axis.set_ylabel("loss", color=_BAD)
@@ -206,18 +211,19 @@ def _whiskers(rows: Sequence[Interval]) -> list[list[float]]:
     return [below, [max(row["high"] - row["mean"], 0.0) for row in rows]]
 
 
+def _legend(figure: Any) -> None:
+    figure.legend(fontsize=8, loc="outside upper center", ncols=4, handlelength=1.4)
+
+
 @contextmanager
-def _canvas(
-    rows: int, columns: int, height: float, sharex: bool = False
-) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield a figure of the page's width and style, and its axes."""
+def _canvas(height: float) -> Iterator[tuple[Any, Any]]:
+    """Yield a figure of the page's width and style, and its axes; the height is in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        axes = figure.subplots(rows, columns, sharex=sharex, squeeze=False)
-        yield figure, list(axes.ravel())
+        yield figure, figure.subplots()
 
 
 def _svg(figure: Any, name: str, title: str) -> Markup:

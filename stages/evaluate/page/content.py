@@ -66,7 +66,7 @@ def sentence(
     parts = attribution["test"]["rankers"][best][_HEADLINE]
     words = [
         f"On queries later than everything it learned from, {best} reaches an NDCG@5 of "
-        f"{figure['mean']:.3f} ({_range(figure)}) out of 1."
+        f"{figure['mean']:.3f} ({_range(figure)}), where 1 puts the chosen item first every time."
     ]
     change = comparisons["test"]["ranking"].get(f"{best}_vs_blend", {}).get(_HEADLINE)
     if change is not None:
@@ -100,7 +100,7 @@ def tiles(
             f"{figures[metric]['mean']:.3f}",
             _range(figures[metric]),
             label,
-            f"{change['mean']:+.3f} on {other} ({_range(change, '+')})" if change else "",
+            f"{_number(change['mean'], '+')} on {other} ({_range(change, '+')})" if change else "",
         )
         for figures, metric, label, change, other in wanted
         if metric in figures
@@ -117,7 +117,7 @@ def tables(retrieval: Mapping[str, Any], ranking: Mapping[str, Any]) -> dict[str
         kind: [
             Grid(
                 split,
-                list(columns),
+                [charts.called(column) for column in columns],
                 [
                     (name, [_cell(figures.get(split, {}).get(column)) for column in columns])
                     for name, figures in _blend_last(systems)
@@ -142,7 +142,8 @@ def figures(
     rankers = ["blend", *(name for name in sorted(ranking) if name != "blend")]
     compared = comparisons["test"]
     drawn = {
-        "recall": charts.recall_curves(retrieval, ("test", "valid"), retrievers),
+        "recall_test": charts.recall_curve(retrieval, "test", retrievers),
+        "recall_valid": charts.recall_curve(retrieval, "valid", retrievers),
         "ranking": charts.ranking_bars(ranking, "test", _BARS, rankers),
     }
     for kind, metric in (("retrieval", "recall@10"), ("ranking", _HEADLINE)):
@@ -153,7 +154,7 @@ def figures(
         }
         if rows:
             drawn[f"forest_{kind}"] = charts.forest(
-                rows, f"forest-{kind}", f"difference in {metric.upper()} on test"
+                rows, f"forest-{kind}", f"difference in {charts.called(metric)} on test"
             )
     lost = {name: attribution["test"]["rankers"][name] for name in rankers}
     if all(_HEADLINE in found for found in lost.values()):
@@ -173,9 +174,19 @@ def figures(
         }
         if lines:
             drawn[f"slices_{kind}"] = charts.dots(
-                lines, f"slices-{kind}", f"{metric.upper()} on test"
+                lines, f"slices-{kind}", f"{charts.called(metric)} on test"
             )
     return drawn
+
+
+def honest(rank_slice: Mapping[str, Any]) -> Markup | None:
+    """Return the chart of recall on rank beside valid; none when either has no queries."""
+    rows = {
+        name: {side: found["recall@10"][side] for side in ("rank", "valid")}
+        for name, found in _blend_last(rank_slice)
+        if "recall@10" in found
+    }
+    return charts.dots(rows, "rank-slice", "Recall@10") if rows else None
 
 
 def learned(importances: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> dict[str, Markup]:
@@ -202,7 +213,7 @@ def gate(finetune: Mapping[str, Any]) -> str:
     change = finetune.get("difference")
     if change is None:
         return f"Nothing was tuned; the {finetune.get('kept', 'base')} encoder answers."
-    metric = str(finetune.get("metric", "the gate's metric")).upper()
+    metric = charts.called(str(finetune.get("metric", "its metric")))
     return (
         f"On valid the tuned encoder is {_verdict(change)} the base one by {metric}; "
         f"the {finetune['kept']} encoder answers."
@@ -211,16 +222,20 @@ def gate(finetune: Mapping[str, Any]) -> str:
 
 def _verdict(change: Interval) -> str:
     if change["low"] > 0:
-        return f"better by {change['mean']:.3f} ({_range(change)}) than"
+        return f"better by {_number(change['mean'])} ({_range(change)}) than"
     if change["high"] < 0:
-        return (
-            f"worse by {-change['mean']:.3f} ({-change['high']:.3f} to {-change['low']:.3f}) than"
-        )
-    return f"not surely different ({change['mean']:+.3f}, {_range(change, '+')}) from"
+        span = f"{_number(-change['high'])} to {_number(-change['low'])}"
+        return f"worse by {_number(-change['mean'])} ({span}) than"
+    span = f"{_number(change['mean'], '+')}, {_range(change, '+')}"
+    return f"not surely different ({span}) from"
 
 
 def _range(interval: Interval, sign: str = "") -> str:
-    return f"{interval['low']:{sign}.3f} to {interval['high']:{sign}.3f}"
+    return f"{_number(interval['low'], sign)} to {_number(interval['high'], sign)}"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _cell(interval: Interval | None) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Example queries with their candidates before and after ranking."""
 
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -86,7 +87,7 @@ def names_of(items: pl.DataFrame, documents: pl.DataFrame, wanted: pl.Series) ->
         .join(documents.select("item_id", "text"), on="item_id", how="left", maintain_order="left")
     )
     return {
-        item: _short(title, 140) if title else _short(f"{item} {text or ''}", _SNIPPET_CHARS)
+        item: _short(title, 140) if title else _short(f"{item} {_words(text)}", _SNIPPET_CHARS)
         for item, title, text in frame.rows()
     }
 
@@ -109,6 +110,11 @@ def _outcome(wanted: set[str], before: dict[str, int], after: dict[str, int]) ->
     if first == second:
         return f"place {first} before and after"
     return f"from place {first} to {second}"
+
+
+def _words(document: str | None) -> str:
+    """Return a document without the names of its parts."""
+    return re.sub(r"\[[A-Z][A-Za-z ]*\] ", "", document or "")
 
 
 def _short(text: str, length: int) -> str:

@@ -1,7 +1,6 @@
 """Amazon reviews and metadata in the shapes of 2023, 2018 and 2014, mixed as one likes."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,11 @@ EARLIEST_MS = 788_918_400_000
 LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
 
-SAME_REVIEW = ("event_id", "variant", "value", "title", "text")
-"""Two rows that agree in these (an event_id is user, item and time) are one review."""
+SAME_REVIEW = ("user_id", "item_id", "variant", "timestamp", "value", "text")
+"""Rows that agree in these are one review, published twice.
+
+Titles are left out: the 2018 files hold copies of which only the title differs.
+"""
 
 
 def _id(column: str) -> pl.Expr:
@@ -73,14 +75,12 @@ REVIEWS_2023 = Shape(
         pl.col("asin").alias("variant"),
         _time("timestamp", 1).alias("timestamp"),
         pl.col("rating").alias("value"),
-        "title",
-        "text",
+        pl.col("title"),
+        pl.col("text"),
         pl.col("helpful_vote").cast(pl.Int64),
-        "verified_purchase",
+        pl.col("verified_purchase"),
     ],
-    tuple(
-        _checks("timestamp", 1, "milliseconds", "rating", ("user_id", "asin", "parent_asin"))
-    ),
+    tuple(_checks("timestamp", 1, "milliseconds", "rating", ("user_id", "asin", "parent_asin"))),
 )
 REVIEWS_2018 = Shape(
     "2018 or 2014",
@@ -172,8 +172,8 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     ]
     if not review_files:
         raise UserError(
-            f"{folder}: no file matches {', '.join(options.amazon.reviews)}; put review files there "
-            "or correct ingest.folder or ingest.amazon.reviews"
+            f"{folder}: no file matches {', '.join(options.amazon.reviews)}; put review files "
+            "there or correct ingest.folder or ingest.amazon.reviews"
         )
     bad = BadRows(options.on_bad_row, options.max_bad_rows)
     reviews = pl.concat(_read_all(review_files, (REVIEWS_2023, REVIEWS_2018), bad)).rechunk()
@@ -189,7 +189,7 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
         log.warning("left out %d bad lines in all", bad.count)
     return Ingested(
         items=items,
-        users=events.select(pl.col("user_id").unique().sort()),
+        users=_distinct(events["user_id"]).to_frame(),
         events=events,
         impressions=pl.DataFrame(schema=tables.IMPRESSIONS.columns),
         rows=rows,
@@ -220,7 +220,15 @@ def number_events(reviews: pl.DataFrame) -> tuple[pl.DataFrame, int]:
             reviews[order[shared]]
             .with_columns(ids.filter(pl.Series(shared)), row=pl.Series(order[shared]))
             .sort(
-                "event_id", "text", "title", "value", "variant", "helpful_vote", "verified_purchase"
+                "event_id",
+                "text",
+                "user_id",
+                "value",
+                "variant",
+                "title",
+                "helpful_vote",
+                "verified_purchase",
+                nulls_last=True,
             )
             .with_columns(first=pl.struct(SAME_REVIEW).is_first_distinct())
             .with_columns(n=pl.col("first").cum_sum().over("event_id") - 1)
@@ -228,9 +236,7 @@ def number_events(reviews: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         order[shared] = clashing["row"].to_numpy()
         keep[shared] = clashing["first"].to_numpy()
         named = clashing.select(
-            pl.when(pl.col("n") > 0)
-            .then(pl.format("{}:{}", "event_id", "n"))
-            .otherwise("event_id")
+            pl.when(pl.col("n") > 0).then(pl.format("{}:{}", "event_id", "n")).otherwise("event_id")
         ).to_series()
         ids = ids.scatter(np.flatnonzero(shared), named).filter(pl.Series(keep))
         order = order[keep]
@@ -268,8 +274,12 @@ def item_table(metadata: Sequence[pl.DataFrame], reviewed: pl.Series) -> pl.Data
     )
     return (
         ids.to_frame()
-        .join(described.drop("features", "categories", "description", "image"), on="item_id",
-              how="left", maintain_order="left")
+        .join(
+            described.drop("features", "categories", "description", "image"),
+            on="item_id",
+            how="left",
+            maintain_order="left",
+        )
         .join(lists, on="item_id", how="left", maintain_order="left")
         .select(
             "item_id",
@@ -291,7 +301,9 @@ def item_table(metadata: Sequence[pl.DataFrame], reviewed: pl.Series) -> pl.Data
 
 def price(column: str) -> pl.Expr:
     """Read a price from a number or a text like `$12.99`, `from 5.00` or `$9 - $12`, else null."""
-    number = r"(?i)^\s*(?:from\s+)?(?:us|usd)?\s*[$€£]?\s*(\d[\d,]*(?:\.\d+)?)(?:\s*[-–]\s*\S+)?\s*$"
+    number = (
+        r"(?i)^\s*(?:from\s+)?(?:us|usd)?\s*[$€£]?\s*(\d[\d,]*(?:\.\d+)?)(?:\s*[-–]\s*\S+)?\s*$"
+    )
     text = pl.col(column).str.extract(number, 1).str.replace_all(",", "")
     return text.cast(pl.Float64, strict=False)
 
@@ -302,9 +314,7 @@ def _found(folder: Path, globs: Sequence[str]) -> list[Path]:
     return sorted({path for glob in globs for path in folder.glob(glob) if path.is_file()})
 
 
-def _read_all(
-    paths: Sequence[Path], shapes: tuple[Shape, ...], bad: BadRows
-) -> list[pl.DataFrame]:
+def _read_all(paths: Sequence[Path], shapes: tuple[Shape, ...], bad: BadRows) -> list[pl.DataFrame]:
     """Read files one after the other; the first frame is an empty one that names the columns."""
     frames = [pl.DataFrame(schema=shapes[0].schema).select(shapes[0].columns)]
     size = sum(path.stat().st_size for path in paths)
@@ -321,8 +331,8 @@ def _string_order(values: pl.Series) -> NDArray[np.int64]:
     fraction of the cost, and only rows that agree in them are compared as strings.
     """
     low, high = str(values.min()).encode(), str(values.max()).encode()
-    skip = len(os.path.commonprefix([low, high]))
-    if int(values.str.len_bytes().min() or 0) < skip + 8:  # type: ignore[arg-type]
+    skip = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    if (values.str.len_bytes() < skip + 8).any():
         return values.arg_sort().to_numpy().astype(np.int64)
     head = (
         values.cast(pl.Binary)
@@ -330,12 +340,20 @@ def _string_order(values: pl.Series) -> NDArray[np.int64]:
         .bin.reinterpret(dtype=pl.UInt64, endianness="big")
         .to_numpy()
     )
-    order = np.argsort(head, kind="stable")
+    order = np.argsort(head)
     equal = head[order][1:] == head[order][:-1]
     tied = np.concatenate([equal, [False]]) | np.concatenate([[False], equal])
     rows = order[tied]
     order[tied] = rows[values.gather(rows).arg_sort().to_numpy()]
     return order
+
+
+def _distinct(ids: pl.Series) -> pl.Series:
+    """Return sorted distinct ids of a column in which equal ids mostly stand together."""
+    ids = ids.filter((ids != ids.shift(1)).fill_null(True))
+    if ids.is_sorted() and not (ids == ids.shift(1)).any():
+        return ids
+    return ids.unique().sort()
 
 
 def _strings(text: str | None) -> list[str]:

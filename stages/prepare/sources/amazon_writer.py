@@ -1,4 +1,4 @@
-"""A generated shop written as Amazon published theirs in 2023, for tests and benchmarks at scale."""
+"""A generated shop in the shape that Amazon published in 2023, for tests and benchmarks."""
 
 from pathlib import Path
 
@@ -92,9 +92,7 @@ def _review_images(rng: np.random.Generator, rows: int) -> pl.Series:
         attachment_type=pl.lit("IMAGE"),
     )
     shown = pl.Series(rng.random(rows) < 0.1)
-    return pl.select(
-        pl.when(shown).then(pl.concat_list(sizes)).otherwise(pl.lit([]))
-    ).to_series()
+    return pl.select(pl.when(shown).then(pl.concat_list(sizes)).otherwise(pl.lit([]))).to_series()
 
 
 def _codes(rng: np.random.Generator, head: str, length: int, rows: int) -> pl.Series:

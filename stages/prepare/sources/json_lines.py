@@ -9,10 +9,11 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
 
 import polars as pl
 
@@ -93,12 +94,6 @@ class BadRows:
             log.warning("left out %s:%d: %s", path, line, reason)
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
-    def peek(self, size: int = 0, /) -> bytes: ...
-
-
 class _ZstdStream(io.RawIOBase):
     """The text of all frames of a zstd file; unlike the library's reader it notices a cut end."""
 
@@ -130,7 +125,7 @@ class _ZstdStream(io.RawIOBase):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[_Readable, BinaryIO]]:
+def _opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
     """Yield the text of a file and the file itself, by what it holds and not by its name."""
     with path.open("rb") as raw:
         magic = raw.read(4)
@@ -141,7 +136,7 @@ def _opened(path: Path) -> Iterator[tuple[_Readable, BinaryIO]]:
         elif magic == ZSTD_MAGIC:
             yield io.BufferedReader(_ZstdStream(raw), 1 << 20), raw
         else:
-            yield raw, raw  # type: ignore[misc]
+            yield raw, raw
 
 
 def blocks(path: Path, done: Callable[[int], object] | None = None) -> Iterator[tuple[int, bytes]]:
@@ -170,8 +165,8 @@ def blocks(path: Path, done: Callable[[int], object] | None = None) -> Iterator[
                     consumed = raw.tell()
         except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
             raise UserError(
-                f"{path}: compressed data are damaged or end in the middle, after line {first - 1}; "
-                "get the file again"
+                f"{path}: compressed data are damaged or end in the middle, after line "
+                f"{first - 1}; get the file again"
             ) from error
 
 
@@ -187,8 +182,8 @@ def read(
         UserError: no shape fits the file, or `bad` refuses a line; the message names both.
     """
     shape = None
-    for first, block in blocks(path, done):
-        if not block.strip():
+    for first, block in _one_ahead(blocks(path, done)):
+        if block.isspace():
             continue
         if shape is None:
             shape = _recognised(path, first, block, shapes)
@@ -197,6 +192,15 @@ def read(
         if frame is None or frame.select(_is_bad(shape).any()).item():
             frame = _sifted(shape, path, first, block, bad)
         yield frame.select(shape.columns)
+
+
+def _one_ahead(source: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Decompress the next block while the last one is parsed."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield block
 
 
 def _parsed(shape: Shape, text: bytes) -> pl.DataFrame | None:

@@ -103,7 +103,7 @@ class People:
 
 
 def generate(scale: Sample, seed: int) -> Ingested:
-    """Return the tables of a shop, its truth and its pictures; equal arguments give equal tables."""
+    """Return a shop's tables, truth and pictures; equal arguments give equal ones."""
     rng = np.random.default_rng(seed)
     vectors = {
         name: rng.normal(size=(len(values), FACTORS)).astype(np.float32)
@@ -132,15 +132,16 @@ def generate(scale: Sample, seed: int) -> Ingested:
     )
 
 
-def draw_catalogue(
-    rng: np.random.Generator, rows: int, vectors: dict[str, Floats]
-) -> Catalogue:
+def draw_catalogue(rng: np.random.Generator, rows: int, vectors: dict[str, Floats]) -> Catalogue:
     """Draw attributes, popularity (Zipf), launches (a third later) and quality of each item."""
     kind = rng.integers(0, len(words.KINDS), rows)
     department = _DEPARTMENT[kind]
     per_department = len(words.CONCERNS[words.DEPARTMENTS[0]])
     texture = np.array(
-        [_TEXTURES[k][int(u * len(_TEXTURES[k]))] for k, u in zip(kind, rng.random(rows), strict=True)]
+        [
+            _TEXTURES[k][int(u * len(_TEXTURES[k]))]
+            for k, u in zip(kind, rng.random(rows), strict=True)
+        ]
     )
     colored = np.isin(kind, [i for i, k in enumerate(words.KINDS) if k.name in _COLORED])
     codes: dict[str, Codes] = {
@@ -195,9 +196,7 @@ def draw_people(rng: np.random.Generator, rows: int, vectors: dict[str, Floats])
     )
 
 
-def item_table(
-    rng: np.random.Generator, catalogue: Catalogue
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def item_table(rng: np.random.Generator, catalogue: Catalogue) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the items, as a shop publishes them, and the truth about them."""
     codes = catalogue.codes
     rows = len(codes["kind"])

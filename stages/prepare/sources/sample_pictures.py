@@ -1,5 +1,7 @@
-"""Product pictures: background by department, outline by kind, colour by scent or shade, pattern by
-texture, stars by price tier.
+"""Product pictures that show what an item is.
+
+Background by department, outline by kind, colour by scent or shade, pattern by texture, and a mark
+more for each price tier.
 """
 
 import io
@@ -41,9 +43,7 @@ OUTLINES: dict[str, tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]
 """Body and cap of each outline: left, top, right, bottom in pixels."""
 
 
-def draw(
-    outline: str, department: int, scent: int, shade: int, texture: int, tier: int
-) -> bytes:
+def draw(outline: str, department: int, scent: int, shade: int, texture: int, tier: int) -> bytes:
     """Return a PNG of `SIDE` pixels; codes are places in `sample_words`, `shade` -1 for none."""
     from PIL import Image, ImageDraw
 
@@ -55,9 +55,8 @@ def draw(
     pencil.rectangle(cap, fill=dark)
     pencil.rounded_rectangle(body, radius=6, fill=color, outline=dark, width=2)
     _pattern(pencil, body, texture, dark)
-    for star in range(tier + 1):
-        left = 4 + 12 * star
-        pencil.regular_polygon((left + 4, 88, 5), 3, fill=dark)
+    for mark in range(tier + 1):
+        pencil.regular_polygon((8 + 12 * mark, 88, 5), 3, fill=dark)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

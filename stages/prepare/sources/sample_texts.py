@@ -99,7 +99,12 @@ DESCRIPTION: dict[str, tuple[str, ...]] = {
 
 OPENINGS = (
     ("Not for me", "I wanted to love it", "Sadly a disappointment", "Waste of money for me"),
-    ("It is okay", "Does the job, nothing special", "I have mixed feelings", "Decent but not great"),
+    (
+        "It is okay",
+        "Does the job, nothing special",
+        "I have mixed feelings",
+        "Decent but not great",
+    ),
     (
         "I love this stuff",
         "So happy with this purchase",
@@ -168,7 +173,11 @@ SAID: dict[str, tuple[str, ...]] = {
         "I look for {x} in everything I put on",
     ),
     "texture": ("The texture is {x}", "It is {x}, which I like", "Consistency wise it is {x}"),
-    "scent": ("The scent is {x}", "As for the smell, it is {x}", "My partner noticed that it is {x}"),
+    "scent": (
+        "The scent is {x}",
+        "As for the smell, it is {x}",
+        "My partner noticed that it is {x}",
+    ),
     "occasion": ("I use it {x}", "It is perfect {x}", "Most of the time I put it on {x}"),
     "audience": ("I got it for {x}", "It was a gift for {x}", "Even {x} wants to use it"),
     "tier": ("It is {x} for what you get", "My only comment is that it is {x}"),
@@ -348,8 +357,13 @@ def review_texts(
     title = titles_of.draw(rng, codes["kind"] * len(REVIEW_TITLES) + sentiment, rows)
     truth = [pl.Series(f"names_{name}", mask) for name, mask in named.items()]
     return pl.DataFrame(
-        [title.alias("title"), text.alias("text"), pl.Series("detail", detail.astype(np.int8))]
-        + [*truth, pl.Series("names_title", quoted)]
+        [
+            title.alias("title"),
+            text.alias("text"),
+            pl.Series("detail", detail.astype(np.int8)),
+            *truth,
+            pl.Series("names_title", quoted),
+        ]
     )
 
 
@@ -377,8 +391,12 @@ def _assembled(
     """Join sentences, those between opening and closing in one of `LAYOUTS` orders."""
     rows = len(opening)
     frame = pl.DataFrame(
-        [opening.alias("opening"), *(s.alias(name) for name, s in said.items())]
-        + [closing.alias("closing"), pl.Series("layout", rng.integers(0, LAYOUTS, rows))]
+        [
+            opening.alias("opening"),
+            *(sentence.alias(name) for name, sentence in said.items()),
+            closing.alias("closing"),
+            pl.Series("layout", rng.integers(0, LAYOUTS, rows)),
+        ]
     ).with_row_index("row")
     between = np.array(list(said))
     parts = [
@@ -425,7 +443,11 @@ def _styled(rng: np.random.Generator, text: pl.Series) -> pl.Series:
             .when(pl.col("style") < 6)
             .then(plain.str.replace_all(". ", "! ", literal=True))
             .when(pl.col("style") == 6)
-            .then(plain.str.replace_many(["really", "definitely", "because"], ["realy", "definately", "becuase"]))
+            .then(
+                plain.str.replace_many(
+                    ["really", "definitely", "because"], ["realy", "definately", "becuase"]
+                )
+            )
             .otherwise(plain)
         )
         .to_series()

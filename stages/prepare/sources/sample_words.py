@@ -204,13 +204,13 @@ CONCERNS: dict[str, tuple[Word, ...]] = {
         Word("water", ("Waterproof", "Water Resistant"), ("sweat", "rain and tears")),
         Word("heaviness", ("Weightless", "Barely There"), ("a cakey look", "heavy makeup")),
         Word("flaking", ("Moisturizing", "Conditioning"), ("flaking", "cracked lips")),
-        Word("shine", ("Matte", "Velvet Matte"), ("shine", "looking oily by noon")),
+        Word("oily look", ("Matte", "Velvet Matte"), ("shine", "looking oily by noon")),
     ),
     "Bath & Body": (
         Word("rough skin", ("Smoothing", "Softening"), ("rough elbows", "bumpy arms")),
         Word("odor", ("Odor Control", "48 Hour Fresh"), ("body odor", "sweat smell")),
         Word("itching", ("Itch Relief", "Soothing"), ("itching", "eczema")),
-        Word("dry skin", ("Intense Moisture", "Hydrating"), ("ashy legs", "dry skin")),
+        Word("ashy skin", ("Intense Moisture", "Hydrating"), ("ashy legs", "dry skin")),
         Word("razor burn", ("After Shave Care", "Razor Relief"), ("razor bumps", "shaving burn")),
         Word("stretch marks", ("Firming", "Skin Elasticity"), ("stretch marks", "loose skin")),
         Word("sore muscles", ("Muscle Ease", "Recovery"), ("sore legs", "stiff muscles")),
@@ -306,21 +306,27 @@ AGE_BANDS = ("13-19", "20-29", "30-44", "45-59", "60+")
 CLIMATES = ("humid", "dry", "cold", "temperate")
 DEVICES = ("phone", "desktop", "tablet")
 
-BRAND_FIRST = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+BRAND_FIRST = _words(
     "Alba Bryn Cala Dove Elm Fern Glow Haven Iris Juno Kora Lumi Maren Nova Opal Petra Quill Rowan "
     "Sable Terra Una Vela Willow Yara Zuri Birch Coral Delta Ember Flora"
-).split()
-BRAND_LAST = (
-    "Botanics Labs Naturals Apothecary Beauty Organics Republic Studio Essentials House "
-    "Remedies Collective Works"
-).split()
-LINE_FIRST = (
+)
+BRAND_LAST = _words(
+    "Botanics Labs Naturals Apothecary Beauty Organics Republic Studio Essentials House Remedies "
+    "Collective Works"
+)
+LINE_FIRST = _words(
     "Velvet Silk Pure Wild Golden Crystal Misty Midnight Lunar Solar Ocean Desert Alpine Urban "
     "Secret Bright Soft Bare Royal Noble Simple Sacred Lively Quiet Bold Hidden Dewy Cloud Satin "
     "Amber"
-).split()
-LINE_LAST = (
-    "Ritual Bloom Theory Garden Dream Edit Therapy Essence Touch Spirit Affair Story Method Balance "
-    "Harmony Craft Habit Muse Charm Kiss Wave Drift Veil Root Dawn Nectar Halo Pulse Haze Grove"
-).split()
+)
+LINE_LAST = _words(
+    "Ritual Bloom Theory Garden Dream Edit Therapy Essence Touch Spirit Affair Story Method "
+    "Balance Harmony Craft Habit Muse Charm Kiss Wave Drift Veil Root Dawn Nectar Halo Pulse Haze "
+    "Grove"
+)
 SIZES = ("1 oz", "2 oz", "4 oz", "6.7 oz", "8 oz", "12 oz", "16 oz", "Pack of 2", "Pack of 3")

@@ -3,6 +3,9 @@
 import gzip
 import itertools
 import json
+import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core.store import Store
 from stages.enrich.text.phrases import LONGEST, clean_phrases, extract_phrases
 
 REVIEW = (
@@ -82,6 +86,43 @@ def test_text_without_words_gives_none() -> None:
 def test_processes_do_not_change_the_result() -> None:
     texts = [f"{REVIEW} Number {word} arrived." for word in ["one", "two", "three"] * 50]
     assert extract_phrases(texts, 5, 2, processes=2) == extract_phrases(texts, 5, 2, processes=1)
+
+
+def test_kept_keywords_are_read_instead_of_the_text(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        first = extract_phrases([REVIEW, "A red mic.", REVIEW], 5, 2, store)
+        assert first == extract_phrases([REVIEW, "A red mic.", REVIEW], 5, 2)
+        assert len(store) == 2
+        with sqlite3.connect(tmp_path / "s") as entries:
+            entries.execute("UPDATE entries SET value = ?", (b'["kept"]',))
+        assert extract_phrases(["A red mic.", REVIEW], 5, 2, store) == [["kept"], ["kept"]]
+        # Other words, other numbers: read anew.
+        assert extract_phrases(["A blue mic."], 5, 2, store) == [["blue mic", "mic", "blue"]]
+        assert extract_phrases([REVIEW], 4, 2, store) == [first[0][:4]]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from stages.core.store import Store
+from stages.enrich.text.phrases import extract_phrases
+with Store(Path(sys.argv[1])) as store:
+    extract_phrases([f"A red mic for kid number {n}." for n in range(100_000)], 5, 2, store, 1)
+"""
+
+
+def test_kill_loses_little_of_what_was_read(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "s")])
+    with Store(tmp_path / "s") as store:
+        deadline = time.monotonic() + 60
+        while len(store) < 1000 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        kept = len(store)
+        assert kept >= 1000
+        extract_phrases([f"A red mic for kid number {n}." for n in range(kept + 10)], 5, 2, store)
+        assert len(store) == kept + 10
 
 
 @pytest.mark.slow
