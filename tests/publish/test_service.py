@@ -1,0 +1,203 @@
+"""The service over real HTTP, from a bundle that the pipeline made."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+
+from stages.core import files, tables
+from stages.core.log import UserError
+from stages.publish.serving import Recommender, read_manifest
+from stages.rank.features import FeatureProgram
+from stages.rank.rankers import load_ranker
+from stages.rank.rankers.base import scores_frame
+from tests.conftest import Checkout
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def serving(checkout: Checkout, target: str, folder: Path) -> Iterator[httpx.Client]:
+    """Run `bentoml serve` on a free port of the loopback interface until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "BENTOML_HOME": str(checkout.folder.parent / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    with (folder / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1",
+             "--port", str(port)],
+            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                _wait(client, server, folder / "serve.log")
+                yield client
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait(client: httpx.Client, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()[-3000:]
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@pytest.fixture(scope="module")
+def client(small_run: Checkout) -> Iterator[httpx.Client]:
+    with serving(small_run, "service:Search", small_run.folder) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def queries(small_run: Checkout) -> pl.DataFrame:
+    held = tables.read(small_run.folder / files.QUERIES, tables.QUERIES).filter(split="test")
+    return held.head(25)
+
+
+def test_search_answers(client: httpx.Client, small_run: Checkout) -> None:
+    answer = client.post("/search", json={"query": "a light serum for dry skin", "top_k": 5})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["bundle_id"] == read_manifest(small_run.folder / files.BUNDLE).bundle_id
+    assert [item["rank"] for item in body["items"]] == [1, 2, 3, 4, 5]
+    assert set(body["items"][0]) == {
+        "rank", "item_id", "title", "retrieval_score", "ranking_score",
+    }
+    scores = [item["ranking_score"] for item in body["items"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("request_body", "reason"),
+    [
+        ({"query": "  "}, "empty"),
+        ({"query": "x" * 4001}, "4001 characters"),
+        ({"query": "serum", "top_k": 0}, "top_k is 0"),
+        ({"query": "serum", "top_k": 21}, "1 to 20"),
+        ({"query": "serum", "top_k": "many"}, "top_k"),
+        ({"top_k": 3}, "query"),
+    ],
+)
+def test_bad_requests_are_400_with_a_reason(
+    client: httpx.Client, request_body: dict[str, object], reason: str
+) -> None:
+    answer = client.post("/search", json=request_body)
+    assert answer.status_code == 400
+    assert reason in answer.text
+
+
+def test_health_and_metrics(client: httpx.Client) -> None:
+    client.post("/search", json={"query": "shampoo"})
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    metrics = client.get("/metrics")
+    assert metrics.status_code == 200
+    assert "bentoml_service_request_total" in metrics.text
+
+
+def test_unknown_words_are_answered(client: httpx.Client) -> None:
+    answer = client.post("/search", json={"query": "zzzz qqqq ʘʘ 🙂"})
+    assert answer.status_code == 200
+    assert answer.json()["items"]
+
+
+def test_replay_gives_the_offline_scores(
+    client: httpx.Client, small_run: Checkout, queries: pl.DataFrame
+) -> None:
+    """The service's answers equal what the stages' tables and functions give, to 1e-6.
+
+    The offline side takes its candidates from the tables that the stages wrote, and computes
+    features without a user, since a request has none.
+    """
+    folder = small_run.folder
+    manifest = read_manifest(folder / files.BUNDLE)
+    nobody = queries.with_columns(
+        user_id=pl.lit(None, pl.String), history=pl.lit([], tables.HISTORY)
+    )
+    candidates = tables.read_folder(
+        folder / files.CANDIDATES, sorted(manifest.retrievers), tables.CANDIDATES
+    ).join(nobody, on="query_id", how="semi")
+    blended = tables.read(folder / files.BLEND, tables.CANDIDATES).join(
+        nobody, on="query_id", how="semi"
+    )
+    program = FeatureProgram.load(folder / files.FEATURES_MODEL / "train")
+    examples = program.transform(nobody, candidates, blended)
+    ranker = load_ranker(manifest.ranker, folder / files.RANKERS / manifest.ranker)
+    offline = scores_frame(examples, ranker.score(examples), manifest.ranker)
+    for query_id, text in nobody.select("query_id", "text").iter_rows():
+        body = client.post("/search", json={"query": text, "top_k": 20}).json()
+        online = {item["item_id"]: item["ranking_score"] for item in body["items"]}
+        expected = dict(offline.filter(query_id=query_id).select("item_id", "score").iter_rows())
+        assert online.keys() == expected.keys()
+        worst = max(abs(online[item] - expected[item]) for item in expected)
+        assert worst <= 1e-6
+
+
+def test_batch_equals_single(small_run: Checkout, queries: pl.DataFrame) -> None:
+    recommender = Recommender.load(small_run.folder / files.BUNDLE)
+    together = recommender.recommend(queries, 10)
+    apart = pl.concat(
+        recommender.recommend(queries.slice(row, 1), 10) for row in range(queries.height)
+    ).sort("query_id", "rank")
+    assert together.drop("retrieval_score", "ranking_score").equals(
+        apart.drop("retrieval_score", "ranking_score")
+    )
+    for column in ("retrieval_score", "ranking_score"):
+        assert (together[column] - apart[column]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "more", "format"])
+def test_a_damaged_bundle_is_refused(small_run: Checkout, tmp_path: Path, damage: str) -> None:
+    import shutil
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(small_run.folder / files.BUNDLE, bundle, copy_function=shutil.copyfile)
+    if damage == "changed":
+        (bundle / "blend.json").write_text("{}")
+    elif damage == "missing":
+        (bundle / "items.parquet").unlink()
+    elif damage == "more":
+        (bundle / "extra.txt").write_text("?")
+    else:
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        (bundle / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+    with pytest.raises(UserError, match="bundle"):
+        Recommender.load(bundle)
+
+
+def test_bento_serves_from_another_folder(small_run: Checkout, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "BENTOML_HOME": str(small_run.folder.parent / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    built = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
+        cwd=small_run.folder, env=environment, capture_output=True, text=True, check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
+    with serving(small_run, tag, tmp_path) as client:
+        body = client.post("/search", json={"query": "gift for my mother", "top_k": 3}).json()
+    assert len(body["items"]) == 3

@@ -1,0 +1,90 @@
+"""The whole pipeline on a small recipe, run as a user runs it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Checkout
+
+pytestmark = pytest.mark.slow
+
+
+def table_hashes(checkout: Checkout) -> dict[str, str]:
+    """Hash of every parquet table that dvc.lock names."""
+    lock = yaml.safe_load((checkout.folder / "dvc.lock").read_text())
+    return {
+        out["path"]: out["md5"]
+        for stage in lock["stages"].values()
+        for out in stage.get("outs", [])
+        if out["path"].endswith(".parquet")
+    }
+
+
+def test_second_run_does_nothing(small_run: Checkout) -> None:
+    assert "Data and pipelines are up to date" in small_run.run("dvc", "repro")
+    assert "Data and pipelines are up to date" in small_run.run("dvc", "status")
+    assert small_run.run("git", "status", "--porcelain") == ""
+
+
+def test_forced_run_gives_the_same_tables(small_run: Checkout) -> None:
+    before = table_hashes(small_run)
+    assert len(before) > 15
+    small_run.run("dvc", "repro", "--force")
+    assert table_hashes(small_run) == before
+    # What is not a table (an index, a manifest with a revision) may differ; put the lock back.
+    small_run.commit("forced")
+
+
+def test_metrics_have_the_shape_that_readers_rely_on(small_run: Checkout) -> None:
+    retrieval = json.loads((small_run.folder / "metrics" / "retrieval.json").read_text())
+    assert set(retrieval) == {"bm25", "dense_base", "dense", "blend"}
+    figure = retrieval["blend"]["test"]["recall@10"]
+    assert set(figure) == {"mean", "low", "high"}
+    assert 0 <= figure["low"] <= figure["mean"] <= figure["high"] <= 1
+    ranking = json.loads((small_run.folder / "metrics" / "ranking.json").read_text())
+    assert set(ranking) == {"lightgbm", "xgboost", "blend"}
+    assert (small_run.folder / "report" / "index.html").read_text().startswith("<!doctype html>")
+
+
+def test_one_parameter_reruns_only_what_depends_on_it(small_run: Checkout) -> None:
+    status = small_run.run("dvc", "repro", "--dry", "-q")
+    assert status == ""
+    params = small_run.folder / "params.yaml"
+    written = params.read_text()
+    try:
+        changed = yaml.safe_load(written)
+        changed["train"]["xgboost"]["depth"] = 3
+        params.write_text(yaml.safe_dump(changed, sort_keys=False))
+        said = small_run.run("dvc", "repro", "--dry")
+        run = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+        assert run == {"train@xgboost", "bundle"}
+    finally:
+        params.write_text(written)
+
+
+def test_experiment_with_one_ranker(small_run: Checkout) -> None:
+    small_run.run("dvc", "exp", "run", "-n", "one-ranker", "-S", "rankers=[lightgbm]")
+    shown = json.loads(small_run.run("dvc", "exp", "show", "--json").split("\n", 1)[0] or "[]")
+    assert shown
+    assert set(json.loads((small_run.folder / "metrics/ranking.json").read_text())) == {
+        "lightgbm", "blend",
+    }
+    small_run.run("git", "checkout", "-q", "--", ".")
+    small_run.run("dvc", "checkout", "-q")
+
+
+def test_wrong_parameters_are_one_sentence(small_run: Checkout, tmp_path: Path) -> None:
+    params = yaml.safe_load((small_run.folder / "params.yaml").read_text())
+    params["retrievers"].append("sparse")
+    params["split"]["trian"] = 0.7
+    wrong = tmp_path / "params.yaml"
+    wrong.write_text(yaml.safe_dump(params))
+    said = small_run.run(
+        sys.executable, "-m", "stages.prepare.split", "--params", str(wrong), check=False
+    )
+    assert said.startswith("error: ")
+    assert "split.trian is no parameter" in said
+    assert "Traceback" not in said

@@ -1,0 +1,134 @@
+"""Drift between dvc.yaml and the code: what a stage imports, reads, writes and is called."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.core import files
+from stages.core.params import Params, load_params
+from tests.drift import ROOT, imported_files, read_sections
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def script(stage: str) -> Path:
+    module = re.search(r"-m (stages\.\S+)", STAGES[stage]["cmd"])
+    assert module, STAGES[stage]["cmd"]
+    return ROOT / (module[1].replace(".", "/") + ".py")
+
+
+def names(entries: list[object]) -> set[str]:
+    """Paths of a list in which an entry may be a mapping of the path to its options."""
+    return {next(iter(entry)) if isinstance(entry, dict) else str(entry) for entry in entries}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_what_the_stage_imports(stage: str) -> None:
+    listed = {dep for dep in names(STAGES[stage]["deps"]) if dep.endswith(".py")}
+    assert listed == imported_files(script(stage)), f"correct the deps of {stage} in dvc.yaml"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_what_the_stage_reads(stage: str) -> None:
+    listed = names(STAGES[stage].get("params", []))
+    if "params.yaml" in listed:
+        return
+    assert {name.split(".")[0] for name in listed} == read_sections(script(stage))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_file_and_description(stage: str) -> None:
+    path = script(stage)
+    assert path.stem == stage
+    assert STAGES[stage]["desc"]
+    assert path.read_text().startswith('"""')
+
+
+def test_every_section_is_read_by_a_stage() -> None:
+    read = {section for stage in STAGES for section in read_sections(script(stage))}
+    assert set(Params.model_fields) <= read
+
+
+def test_every_stage_script_is_a_stage() -> None:
+    scripts = {
+        path for path in ROOT.glob("stages/*/*.py")
+        if path.parent.name != "core" and path.name != "__init__.py"
+    }
+    assert scripts == {script(stage) for stage in STAGES}
+
+
+def test_paths_are_those_of_files() -> None:
+    known = {str(value) for value in vars(files).values() if isinstance(value, Path)}
+    for stage, about in STAGES.items():
+        for kind in ("outs", "metrics", "plots"):
+            for path in names(about.get(kind, [])):
+                parents = {str(parent) for parent in Path(path).parents} - {"."}
+                assert path in known or parents & known, f"{stage}: {path} is not in core/files.py"
+
+
+def test_rooms_import_only_rooms_before_them() -> None:
+    rooms = ["core", "prepare", "enrich", "encode", "retrieve", "rank", "evaluate", "publish"]
+    for path in ROOT.glob("stages/*/**/*.py"):
+        room = path.relative_to(ROOT / "stages").parts[0]
+        for module in re.findall(r"from stages\.(\w+)", path.read_text()):
+            assert rooms.index(module) <= rooms.index(room), f"{path} imports stages.{module}"
+
+
+def test_params_file_holds_every_parameter() -> None:
+    written = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert _keys(written) == _keys(Params().model_dump())
+    load_params(ROOT / "params.yaml")
+
+
+def _keys(tree: dict[str, object], prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in tree.items():
+        found.add(prefix + key)
+        if isinstance(value, dict):
+            found |= _keys(value, f"{prefix}{key}.")
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_is_light(stage: str) -> None:
+    """No stage loads a heavy library to say what it does."""
+    module = ".".join(script(stage).relative_to(ROOT).with_suffix("").parts)
+    heavy = "('torch', 'sentence_transformers', 'FlagEmbedding', 'vllm', 'bentoml', 'lightgbm')"
+    code = (
+        f"import sys, runpy; sys.argv = ['{module}', '--help']\n"
+        f"try: runpy.run_module('{module}', run_name='__main__', alter_sys=True)\n"
+        f"except SystemExit: pass\n"
+        f"assert not [name for name in {heavy} if name in sys.modules]"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_help_is_quick() -> None:
+    """`--help` takes under half a second more than Python alone, at the best of five."""
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True
+            )
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("-m", "stages.prepare.split", "--help") - best("-c", "pass") < 0.5
+
+
+def test_lock_names_packages_and_versions_only() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+( ; .+)?", line), line
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
+    pinned = {line.split("==")[0].lower(): line.split("==")[1].split(" ")[0]
+              for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    for package in bento:
+        name, version = package.split("==")
+        assert pinned[name.lower()] == version, f"{package} is not the version of constraints.txt"
