@@ -1,6 +1,7 @@
 """The peer of `benchmarks/ingest.py`: ingest and split of a 2023 file in plain pandas.
 
-It makes the same tables by the methods that one reaches for first: no checks, no streaming.
+It makes the same tables, and refuses the same rows, by the methods that one reaches for first. It
+does not stream, and does not say in which line a bad row stands.
 """
 
 import sys
@@ -13,37 +14,69 @@ SAME = ["user_id", "asin", "parent_asin", "timestamp", "rating", "text"]
 
 
 def ingest(raw: Path, folder: Path) -> None:
-    """Read, drop duplicates, fold variants, name events, write events, items and users."""
+    """Read, check, drop duplicates, fold variants, name events, write events, items and users."""
     reviews = pd.read_json(raw, lines=True)
-    reviews = reviews.drop_duplicates(SAME)
+    check_reviews(reviews)
+    reviews = reviews.sort_values(["text", "title"]).drop_duplicates(SAME)
     reviews["user_id"] = "am_" + reviews["user_id"]
     reviews["item_id"] = "am_" + reviews["parent_asin"]
-    ms = reviews["timestamp"].astype("datetime64[ms]").astype("int64").astype(str)
+    reviews["timestamp"] = reviews["timestamp"].astype("datetime64[ms]").dt.tz_localize("UTC")
+    ms = reviews["timestamp"].astype("int64").astype(str)
     key = reviews["user_id"] + ":" + reviews["item_id"] + ":" + ms
-    further = reviews.assign(key=key).sort_values("text").groupby("key").cumcount()
+    further = reviews.assign(key=key).groupby("key").cumcount()
     reviews["event_id"] = key.where(further == 0, key + ":" + further.astype(str))
-    reviews = reviews.drop(columns=["images", "asin", "parent_asin"])
-    reviews = reviews.rename(columns={"rating": "value"}).sort_values("event_id")
-    reviews.to_parquet(folder / "events.parquet", index=False)
+    reviews["event"] = "rate"
+    events = reviews.drop(columns=["images", "asin", "parent_asin"])
+    events = events.rename(columns={"rating": "value"}).sort_values("event_id")
+    check_table(events, "event_id", list(events.columns))
+    events.to_parquet(folder / "events.parquet", index=False)
     for name in ("item_id", "user_id"):
-        ids = reviews[[name]].drop_duplicates().sort_values(name)
+        ids = events[[name]].drop_duplicates().sort_values(name)
         ids.to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def check_reviews(reviews: pd.DataFrame) -> None:
+    """Refuse rows without a value, a time or a rating in range, or ids of text."""
+    assert not reviews[[*SAME, "title"]].isna().any().any()
+    assert reviews["timestamp"].between("1995-01-01", "2100-01-01").all()
+    assert reviews["rating"].between(0, 5).all()
+    for name in ("user_id", "asin", "parent_asin"):
+        assert not reviews[name].str.match(r"[\[{]|$").any()
+
+
+def check_table(table: pd.DataFrame, key: str, required: list[str]) -> None:
+    """Refuse nulls, and rows that share a key."""
+    assert table[key].is_unique
+    assert not table[required].isna().any().any()
 
 
 def split(folder: Path) -> None:
     """Cut in time by 80/10/10 and an eighth of train, write events and held-out queries."""
     events = pd.read_parquet(folder / "events.parquet")
-    times = events["timestamp"].sort_values().to_numpy()
-    train_end = times[round(len(times) * 0.8) - 1]
-    valid_end = times[round(len(times) * 0.9) - 1]
+    check_table(events, "event_id", list(events.columns))
+    times = events["timestamp"].sort_values()
+    train_end = times.iloc[round(len(times) * 0.8) - 1]
+    valid_end = times.iloc[round(len(times) * 0.9) - 1]
     train = times[times <= train_end]
-    fit_end = train[round(len(train) * 0.875) - 1]
+    fit_end = train.iloc[round(len(train) * 0.875) - 1]
     time = events["timestamp"]
     events["split"] = np.select(
         [time <= fit_end, time <= train_end, time <= valid_end],
         ["fit", "rank", "valid"],
         "test",
     )
+    spans = events.groupby("split")["timestamp"].agg(["min", "max"])
+    spans = spans.loc[["fit", "rank", "valid", "test"]]
+    assert (spans["max"].iloc[:-1].to_numpy() < spans["min"].iloc[1:].to_numpy()).all()
+    queries = review_queries(events)
+    check_table(events, "event_id", list(events.columns))
+    events.to_parquet(folder / "split.parquet", index=False)
+    check_table(queries, "query_id", ["query_id", "timestamp", "history", "targets", "split"])
+    queries.to_parquet(folder / "queries.parquet", index=False)
+
+
+def review_queries(events: pd.DataFrame) -> pd.DataFrame:
+    """One query for each held-out review with text, with what its user did before."""
     asked = events[(events["split"] != "fit") & (events["text"].str.strip() != "")]
     past = events[["user_id", "item_id", "timestamp"]]
     pairs = asked[["event_id", "user_id", "timestamp"]].merge(
@@ -51,13 +84,18 @@ def split(folder: Path) -> None:
     )
     pairs = pairs[pairs["timestamp_past"] < pairs["timestamp"]]
     pairs = pairs.sort_values(["event_id", "timestamp_past", "item_id"])
-    history = pairs.groupby("event_id").agg({"item_id": list, "timestamp_past": list})
-    queries = asked[["event_id", "user_id", "timestamp", "text", "item_id", "split"]]
-    queries = queries.merge(
-        history.reset_index(), on="event_id", how="left", suffixes=("", "_past")
-    ).sort_values("event_id")
-    events.to_parquet(folder / "split.parquet", index=False)
-    queries.to_parquet(folder / "queries.parquet", index=False)
+    pairs["past"] = (
+        pairs[["item_id", "timestamp_past"]]
+        .rename(columns={"timestamp_past": "timestamp"})
+        .to_dict("records")
+    )
+    histories = pairs.groupby("event_id")["past"].agg(list)
+    queries = asked.set_index("event_id")
+    history = histories.reindex(queries.index)
+    queries["history"] = [past if isinstance(past, list) else [] for past in history]
+    queries["targets"] = [[item] for item in queries["item_id"]]
+    queries = queries.reset_index(names="query_id").sort_values("query_id")
+    return queries[["query_id", "user_id", "timestamp", "text", "history", "targets", "split"]]
 
 
 if __name__ == "__main__":

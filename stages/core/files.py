@@ -1,5 +1,6 @@
 """Every file of a run, named once: what stage options default to and `dvc.yaml` is tested on."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -50,7 +51,8 @@ REPORT = Path("report")
 # publish
 BUNDLE = Path("bundle")
 
-# Paid-for answers and vectors: kept by their content's hash, outside DVC, safe to delete.
-STORE = Path(".store")
+# Paid-for answers and vectors: kept by their content's hash, outside DVC, safe to delete. Queued
+# experiments run in folders of their own; an absolute WINNOW_STORE lets them share what was paid.
+STORE = Path(os.environ.get("WINNOW_STORE", ".store"))
 LLM_STORE = STORE / "answers.sqlite"
 VECTOR_STORE = STORE / "vectors.sqlite"

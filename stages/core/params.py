@@ -321,8 +321,10 @@ class Lightgbm(Section):
     """LambdaMART (Burges, 2010) by LightGBM, objective lambdarank."""
 
     trees: Positive = Field(500, description="Most trees; early stopping on valid ends sooner.")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
-    leaves: Annotated[int, Field(ge=2)] = 15
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.05, description="Share of each tree's answer that is added."
+    )
+    leaves: Annotated[int, Field(ge=2)] = Field(15, description="Most leaves of a tree.")
     min_leaf: Positive = Field(50, description="Fewest examples in a leaf.")
     feature_share: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="Features a tree.")
     early_stopping: Positive = Field(50, description="Trees without gain on valid NDCG@5.")
@@ -332,7 +334,9 @@ class Xgboost(Section):
     """LambdaMART by XGBoost, objective rank:ndcg."""
 
     trees: Positive = Field(500, description="Most trees; early stopping on valid ends sooner.")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.05, description="Share of each tree's answer that is added."
+    )
     depth: Positive = Field(5, description="Deepest tree.")
     min_leaf: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Smallest hessian sum in a leaf."
@@ -361,7 +365,9 @@ class Bundle(Section):
 class Params(Section):
     """The whole of `params.yaml`."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        7, description="Decides all that is drawn: the sample, batches, trees, resamples."
+    )
     retrievers: list[RetrieverName] = Field(
         ["bm25", "dense_base", "dense"], min_length=1, description="Which retrievers run."
     )

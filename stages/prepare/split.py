@@ -56,10 +56,9 @@ def review_queries(events: pl.DataFrame) -> pl.DataFrame:
     """Return a query for each review with text in rank, valid and test, as its moment knew it."""
     from stages.prepare.splitting.histories import histories
 
-    asks = (pl.col("split") != "fit") & (pl.col("event") == "rate")
-    rows = events.with_row_index("row").filter(
-        asks & (pl.col("text").str.strip_chars() != "").fill_null(False)
-    )
+    held_out = (pl.col("split") != "fit") & (pl.col("event") == "rate")
+    rows = events.with_row_index("row").filter(held_out)
+    rows = rows.filter((pl.col("text").str.strip_chars() != "").fill_null(False))
     return rows.select(
         pl.col("event_id").alias("query_id"),
         "user_id",
