@@ -51,7 +51,10 @@ class Checkout:
         self.folder = folder
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.split("\n")
         for name in filter(None, listed):
             if (ROOT / name).is_file() and name != "dvc.lock":
@@ -76,7 +79,11 @@ class Checkout:
             "TOKENIZERS_PARALLELISM": "false",
         }
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True,
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
             timeout=timeout,
         )
         if check:

@@ -70,7 +70,8 @@ def test_experiment_with_one_ranker(small_run: Checkout) -> None:
     shown = json.loads(small_run.run("dvc", "exp", "show", "--json").split("\n", 1)[0] or "[]")
     assert shown
     assert set(json.loads((small_run.folder / "metrics/ranking.json").read_text())) == {
-        "lightgbm", "blend",
+        "lightgbm",
+        "blend",
     }
     small_run.run("git", "checkout", "-q", "--", ".")
     small_run.run("dvc", "checkout", "-q")

@@ -56,7 +56,8 @@ def test_every_section_is_read_by_a_stage() -> None:
 
 def test_every_stage_script_is_a_stage() -> None:
     scripts = {
-        path for path in ROOT.glob("stages/*/*.py")
+        path
+        for path in ROOT.glob("stages/*/*.py")
         if path.parent.name != "core" and path.name != "__init__.py"
     }
     assert scripts == {script(stage) for stage in STAGES}
@@ -110,13 +111,12 @@ def test_help_is_light(stage: str) -> None:
 
 def test_help_is_quick() -> None:
     """`--help` takes under half a second more than Python alone, at the best of five."""
+
     def best(*arguments: str) -> float:
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True
-            )
+            subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
             times.append(time.perf_counter() - start)
         return min(times)
 
@@ -127,8 +127,10 @@ def test_lock_names_packages_and_versions_only() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+( ; .+)?", line), line
     bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
-    pinned = {line.split("==")[0].lower(): line.split("==")[1].split(" ")[0]
-              for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    pinned = {
+        line.split("==")[0].lower(): line.split("==")[1].split(" ")[0]
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
     for package in bento:
         name, version = package.split("==")
         assert pinned[name.lower()] == version, f"{package} is not the version of constraints.txt"

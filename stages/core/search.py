@@ -1,6 +1,6 @@
 """Exact top-k search by inner product, in blocks that fit the cache."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,7 +9,11 @@ _GROUP = 64
 
 
 def top_k(
-    queries: np.ndarray, items: np.ndarray, k: int, block: int = 512
+    queries: np.ndarray,
+    items: np.ndarray,
+    k: int,
+    block: int = 512,
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k items of largest inner product for each query, exactly.
 
@@ -18,13 +22,14 @@ def top_k(
     No item outside them can be among the k best, since k groups each hold one at least as good; a
     full sort or heap over all items, which costs more than the product itself, is never made.
 
-    Runs on CUDA where it is there. Ties go to the smaller row number.
+    Ties go to the smaller row number.
 
     Args:
         queries: float32, shape (n, d).
         items: float32, shape (m, d).
         k: results a query; more than m gives m.
         block: queries scored at once; n x m scores are never held together.
+        device: where it runs; None for CUDA where it is there.
 
     Returns:
         rows of `items` (int64) and scores (float32), each of shape (n, min(k, m)), best first.
@@ -38,15 +43,15 @@ def top_k(
     scores = np.empty((len(queries), k), np.float32)
     if k == 0 or len(queries) == 0:
         return found, scores
-    device = torch_device()
+    where = device or torch_device()
     count = len(items)
     padding = -count % _GROUP
     padded = np.pad(np.asarray(items, np.float32), ((0, padding), (0, 0)))
-    matrix = torch.from_numpy(padded).to(device).T
-    buffer = torch.empty((min(block, len(queries)), count + padding), device=device)
+    matrix = torch.from_numpy(padded).to(where).T
+    buffer = torch.empty((min(block, len(queries)), count + padding), device=where)
     with torch.inference_mode():
         for start in range(0, len(queries), block):
-            part = torch.from_numpy(np.ascontiguousarray(queries[start : start + block])).to(device)
+            part = torch.from_numpy(np.ascontiguousarray(queries[start : start + block])).to(where)
             every = torch.mm(part, matrix, out=buffer[: len(part)])
             every[:, count:] = -torch.inf
             rows, values = _select(every, k, count)

@@ -63,7 +63,10 @@ def test_defaults_and_values_are_said_in_words(name: str, default: str, values: 
 
 def test_every_section_is_introduced_by_what_it_is() -> None:
     assert rows()["finetune"] == [
-        "**`finetune`**", "", "", "Contrastive fine-tuning of the base encoder on `pairs`."
+        "**`finetune`**",
+        "",
+        "",
+        "Contrastive fine-tuning of the base encoder on `pairs`.",
     ]
 
 

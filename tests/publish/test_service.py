@@ -38,9 +38,21 @@ def serving(checkout: Checkout, target: str, folder: Path) -> Iterator[httpx.Cli
     }
     with (folder / "serve.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1",
-             "--port", str(port)],
-            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
+            [
+                sys.executable,
+                "-m",
+                "bentoml",
+                "serve",
+                target,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+            ],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
@@ -83,7 +95,11 @@ def test_search_answers(client: httpx.Client, small_run: Checkout) -> None:
     assert body["bundle_id"] == read_manifest(small_run.folder / files.BUNDLE).bundle_id
     assert [item["rank"] for item in body["items"]] == [1, 2, 3, 4, 5]
     assert set(body["items"][0]) == {
-        "rank", "item_id", "title", "retrieval_score", "ranking_score",
+        "rank",
+        "item_id",
+        "title",
+        "retrieval_score",
+        "ranking_score",
     }
     scores = [item["ranking_score"] for item in body["items"]]
     assert scores == sorted(scores, reverse=True)
@@ -194,7 +210,11 @@ def test_bento_serves_from_another_folder(small_run: Checkout, tmp_path: Path) -
     }
     built = subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
-        cwd=small_run.folder, env=environment, capture_output=True, text=True, check=False,
+        cwd=small_run.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert built.returncode == 0, built.stdout + built.stderr
     tag = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")

@@ -56,5 +56,6 @@ def weights_hash(state: dict[str, object], *settings: object) -> str:
         tensor = state[name]
         if isinstance(tensor, torch.Tensor):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
     return content_hash(digest.hexdigest(), *settings)

@@ -38,14 +38,16 @@ def write_server(url: str, collection: str, documents: pl.DataFrame) -> None:
     """Write a collection to a Chroma server; one of that name is replaced.
 
     Raises:
-        UserError: no Chroma server answers at `url`.
+        UserError: `url` is none, or no Chroma server answers there.
     """
     import chromadb
 
     parsed = urlparse(url)
+    if parsed.scheme not in ("http", "https") or not parsed.hostname:
+        raise UserError(f"embed.chroma_url {url!r} is no URL; write it as http://host:port")
     try:
         client = chromadb.HttpClient(
-            host=parsed.hostname or "localhost",
+            host=parsed.hostname,
             port=parsed.port or 8000,
             ssl=parsed.scheme == "https",
             settings=_settings(),

@@ -38,6 +38,24 @@ def load_model(params: Encoder, dtype: Any = None) -> Any:
         raise UserError(f"encoder.model {name!r} could not be loaded: {error}") from error
 
 
+def read_at_most(model: Any, tokens: int) -> None:
+    """Have `model` read the first `tokens` tokens of a text, or as many as it has positions for.
+
+    RoBERTa and its kin number positions from their padding index on, and have so many fewer. A
+    static model has no positions; its tokenizer, of the library tokenizers, does the cutting.
+    """
+    first = model[0]
+    tokenizer = getattr(first, "tokenizer", None)
+    if hasattr(tokenizer, "enable_truncation"):
+        tokenizer.enable_truncation(tokens)
+        return
+    inner = getattr(first, "auto_model", None)
+    positions = getattr(getattr(inner, "config", None), "max_position_embeddings", None) or 512
+    table = getattr(getattr(inner, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    model.max_seq_length = min(tokens, positions - (0 if padding is None else padding + 1))
+
+
 def _bge_m3_modules(name: str | None) -> list[Any]:
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
@@ -62,7 +80,7 @@ class SentenceTransformersEncoder:
         """Encode texts; the model's own query and document prompts apply where it has them."""
         is_query = kind == "query"
         limit = self._params.max_query_length if is_query else self._params.max_doc_length
-        self._model.max_seq_length = min(limit, self._longest)
+        read_at_most(self._model, limit)
         encode = self._model.encode_query if is_query else self._model.encode_document
         vectors = encode(
             list(texts),
@@ -72,9 +90,3 @@ class SentenceTransformersEncoder:
             show_progress_bar=False,
         )
         return Encoded(np.ascontiguousarray(vectors, dtype=np.float32))
-
-    @property
-    def _longest(self) -> int:
-        config = getattr(self._model[0], "auto_model", None)
-        positions = getattr(getattr(config, "config", None), "max_position_embeddings", None)
-        return int(positions) if positions else 512

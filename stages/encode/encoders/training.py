@@ -9,6 +9,7 @@ import polars as pl
 
 from stages.core.determinism import torch_device
 from stages.core.params import Finetune
+from stages.encode.encoders.sentence_transformers import read_at_most
 
 
 def distinct_batches(
@@ -49,12 +50,23 @@ def distinct_batches(
 
 
 def cut_tokens(tokenizer: Any, texts: Sequence[str], limit: int) -> list[str]:
-    """Cut each text behind its first `limit` tokens, special tokens counted in."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=limit, return_offsets_mapping=True)
+    """Cut each text behind its first `limit` tokens, special tokens counted in where it has any."""
+    if hasattr(tokenizer, "encode_batch"):  # a static model's, of the library tokenizers
+        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        spans = [encoding.offsets[:limit] for encoding in encodings]
+    else:
+        options = {"truncation": True, "max_length": limit, "return_offsets_mapping": True}
+        spans = tokenizer(list(texts), **options)["offset_mapping"]
     return [
         text[: max((end for _, end in offsets), default=0)]
-        for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
+        for text, offsets in zip(texts, spans, strict=True)
     ]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint: a trainer's state is the last that is written of one."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def train(
@@ -68,18 +80,20 @@ def train(
     """Train `model` in place and return the curve; the best checkpoint on `recall` is what stays.
 
     MultipleNegativesRankingLoss (Henderson et al., 2017), or its cached form (Gao et al., 2021)
-    when `mini_batch_size` is set. A folder `checkpoints` that holds any is resumed from.
+    when `mini_batch_size` is set. A folder `checkpoints` that holds any is resumed from. Batches
+    are at the most half as large as there are distinct items or users.
 
     Args:
         model: a `SentenceTransformer`.
-        pairs: the pairs table, at least two batches' worth of distinct items.
+        pairs: the pairs table.
         params: the parameters of fine-tuning.
         seed: decides the order of rows and the dropout.
         recall: measures the model on valid; called every `eval_steps`, higher is better.
         checkpoints: folder for checkpoints of a run, kept until the caller deletes it.
 
     Returns:
-        rows of step, loss and recall, each where it was measured.
+        rows of step, loss and recall, each where it was measured; none, and an untouched model,
+        where no two pairs differ in item and user.
     """
     import torch
     from datasets import Dataset
@@ -93,17 +107,22 @@ def train(
 
     items = pairs["item_id"].rank("dense").to_numpy()
     users = pairs["user_id"].rank("dense").to_numpy()
-    batch_size = min(params.batch_size, max(2, pairs["item_id"].n_unique() // 2))
+    distinct = min(pairs["item_id"].n_unique(), pairs["user_id"].n_unique())
+    batch_size = min(params.batch_size, max(2, distinct // 2))
+
+    def batches(size: int, epoch: int = 0) -> Iterator[list[int]]:
+        order = np.random.default_rng([seed, epoch]).permutation(len(items))
+        return distinct_batches(items, users, size, order)
+
+    if next(batches(batch_size), None) is None:
+        return []
 
     class DistinctSampler(DefaultBatchSampler):
         def __iter__(self) -> Iterator[list[int]]:
-            epoch = int(getattr(self, "epoch", 0) or 0)
-            order = np.random.default_rng([seed, epoch]).permutation(len(items))
-            yield from distinct_batches(items, users, self.batch_size, order)
+            return batches(self.batch_size, int(getattr(self, "epoch", 0) or 0))
 
         def __len__(self) -> int:
-            order = np.random.default_rng([seed, 0]).permutation(len(items))
-            return sum(1 for _ in distinct_batches(items, users, self.batch_size, order))
+            return sum(1 for _ in batches(self.batch_size))
 
     class Trainer(SentenceTransformerTrainer):
         def get_batch_sampler(self, dataset: Any, batch_size: int, *_: Any, **__: Any) -> Any:
@@ -133,7 +152,7 @@ def train(
     half = params.precision
     if half == "auto":
         half = "bf16" if on_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
-    model.max_seq_length = max(params.max_query_length, params.max_doc_length)
+    read_at_most(model, max(params.max_query_length, params.max_doc_length))
     trainer = Trainer(
         model=model,
         args=SentenceTransformerTrainingArguments(
@@ -162,7 +181,8 @@ def train(
         loss=loss,
         evaluator=Recall(),
     )
-    trainer.train(resume_from_checkpoint=any(checkpoints.glob("checkpoint-*")))
+    newest = last_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     return curve(trainer.state.log_history)
 
 

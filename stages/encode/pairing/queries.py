@@ -47,7 +47,7 @@ def hide_titles(pairs: pl.DataFrame, titles: pl.DataFrame) -> tuple[pl.DataFrame
         & pl.col("words").str.contains(pl.col("title"), literal=True)
     )
     masked = [
-        " ".join(said.replace(name, " ").split()) if given else query
+        _without(said, name) if given else query
         for said, name, given, query in frame.select("words", "title", "given", "query").iter_rows()
     ]
     frame = frame.with_columns(query=pl.Series(masked, dtype=pl.String))
@@ -59,3 +59,9 @@ def hide_titles(pairs: pl.DataFrame, titles: pl.DataFrame) -> tuple[pl.DataFrame
 def _words(text: pl.Expr) -> pl.Expr:
     spaced = text.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", " ").str.strip_chars()
     return pl.format(" {} ", spaced)
+
+
+def _without(said: str, name: str) -> str:
+    while name in said:  # again: taking one out may bring the next together
+        said = said.replace(name, " ")
+    return " ".join(said.split())

@@ -1,0 +1,123 @@
+"""Vectors are kept by model and text: nothing is encoded twice, and what is kept is what was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.encode import tiny_models
+from tests.encode.tiny_models import described, settings
+
+from stages.core.log import UserError
+from stages.core.store import Store
+from stages.encode.encoders import CachedEncoder, Encoded, load_encoder
+
+TEXTS = ["guitar wood", "violin for a child", "loud drum", "guitar wood", "é – ☂"]
+
+
+class Spent:
+    """The same model by name and size, which can encode no more."""
+
+    def __init__(self, model_hash: str, dimension: int) -> None:
+        self.model_hash = model_hash
+        self.dimension = dimension
+
+    def encode(self, texts: list[str], kind: str) -> Encoded:
+        raise AssertionError(f"asked for {texts}")
+
+
+def spent(encoder: CachedEncoder, store: Path) -> CachedEncoder:
+    made = CachedEncoder(Path("nowhere"), store)
+    made._loaded = Spent(encoder.model.model_hash, encoder.model.dimension)
+    return made
+
+
+def entries(path: Path) -> int:
+    with Store(path) as store:
+        return len(store)
+
+
+def test_kept_vectors_are_the_same_bits_and_nothing_is_encoded_again(
+    bert: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "vectors.sqlite"
+    encoder = CachedEncoder(settings(bert), store)
+    first = encoder.encode(TEXTS, "document")
+    assert entries(store) == 4
+    again = spent(encoder, store).encode(TEXTS[::-1], "document")
+    assert again.dense.tobytes() == first.dense[::-1].tobytes()
+    assert (again.sparse, again.multi) == (None, None)
+    np.testing.assert_allclose(first.dense, encoder.model.encode(TEXTS, "document").dense, 0, 1e-6)
+
+
+def test_only_a_changed_text_is_encoded(bert: Path, tmp_path: Path) -> None:
+    store = tmp_path / "vectors.sqlite"
+    encoder = CachedEncoder(settings(bert), store)
+    encoder.encode([*TEXTS, "harp"], "document")
+    before = entries(store)
+    changed = encoder.encode([*TEXTS, "harp of wood"], "document")
+    assert entries(store) == before + 1
+    with pytest.raises(AssertionError, match="asked for .'cello'"):
+        spent(encoder, store).encode([*TEXTS, "cello"], "document")
+    fresh = CachedEncoder(settings(bert), tmp_path / "fresh.sqlite")
+    np.testing.assert_allclose(
+        changed.dense, fresh.encode([*TEXTS, "harp of wood"], "document").dense, atol=1e-6
+    )
+
+
+def test_queries_documents_and_models_are_kept_apart(bert: Path, tmp_path: Path) -> None:
+    store = tmp_path / "vectors.sqlite"
+    CachedEncoder(settings(bert), store).encode(["harp"], "document")
+    CachedEncoder(settings(bert), store).encode(["harp"], "query")
+    CachedEncoder(settings(tiny_models.bert(tmp_path / "b", seed=1)), store).encode(
+        ["harp"], "query"
+    )
+    assert entries(store) == 3
+
+
+def test_equal_texts_in_another_order_give_equal_bits(bert: Path, tmp_path: Path) -> None:
+    texts = [f"{word} {'wood ' * (n % 5)}" for n, word in enumerate(tiny_models.WORDS)]
+    params = settings(bert, batch_size=4)
+    first = CachedEncoder(params, tmp_path / "a.sqlite").encode(texts, "document")
+    again = CachedEncoder(params, tmp_path / "b.sqlite").encode(texts[::-1], "document")
+    assert again.dense.tobytes() == first.dense[::-1].tobytes()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
+def test_a_document_is_the_normalised_mean_of_its_lines(
+    bert: Path, tmp_path: Path, kept: bool
+) -> None:
+    encoder = CachedEncoder(settings(bert), tmp_path / "vectors.sqlite" if kept else None)
+    lines = encoder.encode(["guitar", "loud drum", "child"], "document").dense
+    found = encoder.encode_documents(["guitar\nloud drum\nchild", "loud drum", "child\nchild"])
+    mean = lines.mean(axis=0)
+    np.testing.assert_allclose(found.dense[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_allclose(found.dense[1:], lines[1:], atol=1e-6)
+    assert found.dense.dtype == np.float32
+
+
+def test_no_texts_have_no_vectors(bert: Path, tmp_path: Path) -> None:
+    encoder = CachedEncoder(settings(bert), tmp_path / "vectors.sqlite")
+    assert encoder.encode([], "query").dense.shape == (0, tiny_models.WIDTH)
+    assert encoder.encode_documents([]).dense.shape == (0, tiny_models.WIDTH)
+
+
+def test_a_description_opens_the_encoder_that_it_describes(bert: Path, tmp_path: Path) -> None:
+    by_name = load_encoder(described(tmp_path / "elsewhere", settings(bert)))
+    assert by_name.model_hash == load_encoder(settings(bert)).model_hash
+    inside = tiny_models.bert(tmp_path / "inside", seed=3)
+    tiny_models.describe(inside, settings(Path(".")), load_encoder(settings(inside)).model_hash)
+    moved = inside.rename(tmp_path / "moved")
+    assert load_encoder(moved).model_hash == load_encoder(settings(moved)).model_hash
+
+
+def test_weights_that_changed_are_refused(tmp_path: Path) -> None:
+    model = tiny_models.bert(tmp_path / "model", seed=0)
+    folder = described(tmp_path / "about", settings(model))
+    tiny_models.bert(model, seed=1)
+    with pytest.raises(UserError, match="weights or settings changed"):
+        load_encoder(folder)
+
+
+def test_a_folder_without_description_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no encoder\.json"):
+        CachedEncoder(tmp_path).encode(["harp"], "query")

@@ -1,0 +1,167 @@
+"""The stage finetune, whole: what is learned is kept, what did not help is not."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from tests.encode.encoders.test_training import ASKED, FOUND, finetune, pairs
+from tests.encode.tiny_models import described, settings
+
+from stages.core import tables
+from stages.core.storage import read_json
+from stages.encode import finetune as stage
+from stages.encode.encoders import CachedEncoder, load_encoder
+
+
+def queries(split: str = "valid") -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "query_id": f"q{n}",
+                "user_id": None,
+                "timestamp": datetime(2023, 1, 1, tzinfo=UTC),
+                "text": word,
+                "history": [],
+                "targets": [f"i{n}"],
+                "split": split,
+            }
+            for n, word in enumerate(ASKED)
+        ],
+        tables.QUERIES.columns,
+    )
+
+
+def documents() -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"window": window, "item_id": f"i{n}", "text": word}
+            for window in tables.WINDOWS
+            for n, word in enumerate(FOUND)
+        ],
+        tables.DOCUMENTS.columns,
+    )
+
+
+def run(folder: Path, model: Path, rows: pl.DataFrame | None = None, **changes: Any) -> Any:
+    """Run the stage on the toy task; return its metrics."""
+    tables.write(pairs() if rows is None else rows, folder / "pairs.parquet", tables.PAIRS)
+    tables.write(queries(), folder / "queries.parquet", tables.QUERIES)
+    tables.write(documents(), folder / "documents.parquet", tables.DOCUMENTS)
+    params = settings(model)
+    described(folder / "base", params)
+    chosen = {
+        "seed": 5,
+        "encoder": params.model_dump(mode="json"),
+        "evaluate": {"bootstrap": 100},
+        "finetune": finetune(**changes).model_dump(mode="json"),
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(chosen))
+    stage.main(
+        folder / "params.yaml",
+        folder / "pairs.parquet",
+        folder / "queries.parquet",
+        folder / "documents.parquet",
+        folder / "base",
+        folder / "tuned",
+        folder / "metrics.json",
+        folder / "curve.csv",
+        folder / "store" / "vectors.sqlite",
+    )
+    return read_json(folder / "metrics.json")
+
+
+def hash_of(folder: Path) -> str:
+    return load_encoder(folder).model_hash
+
+
+def test_tuning_that_helps_is_kept(bert: Path, tmp_path: Path) -> None:
+    metrics = run(tmp_path, bert)
+    assert metrics["kept"] == "tuned"
+    assert metrics["difference"]["low"] > 0
+    gain = metrics["tuned"]["mean"] - metrics["base"]["mean"]
+    assert metrics["difference"]["mean"] == pytest.approx(gain, abs=1e-5)
+    assert (metrics["pairs"], metrics["queries"], metrics["window"]) == (40, 10, "fit")
+    assert hash_of(tmp_path / "tuned") != hash_of(tmp_path / "base")
+
+    # The folder is whole: it answers from elsewhere, as it did for the gate.
+    moved = (tmp_path / "tuned").rename(tmp_path / "moved")
+    encoder = CachedEncoder(moved)
+    asked, known = encoder.encode(ASKED, "query").dense, encoder.encode(FOUND, "document").dense
+    ranks = stage.target_ranks(asked, known, np.arange(10))
+    assert stage.reciprocal_gain(ranks).mean() == pytest.approx(metrics["tuned"]["mean"], abs=1e-6)
+
+    curve = pl.read_csv(tmp_path / "curve.csv")
+    assert curve.columns == ["step", "loss", "recall"]
+    assert curve["step"].to_list()[-1] == metrics["steps"]
+    assert not any((tmp_path / "store" / "finetune").iterdir())
+
+
+def test_tuning_that_does_not_help_is_not_kept(bert: Path, tmp_path: Path) -> None:
+    metrics = run(tmp_path, bert, lr=1e-12, epochs=1.0)
+    assert metrics["kept"] == "base"
+    assert metrics["steps"] > 0
+    assert metrics["difference"] == {"mean": 0, "low": 0, "high": 0}
+    assert metrics["tuned"] == metrics["base"]
+    assert hash_of(tmp_path / "tuned") == hash_of(tmp_path / "base")
+
+
+def test_disabled_is_the_base(bert: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, bert, enabled=False) == {"kept": "base", "pairs": 40, "steps": 0}
+    assert hash_of(tmp_path / "tuned") == hash_of(tmp_path / "base")
+    assert pl.read_csv(tmp_path / "curve.csv").is_empty()
+
+
+@pytest.mark.parametrize("rows", [pairs(3), pairs(users=1)], ids=["three pairs", "one user"])
+def test_too_little_to_learn_from_is_the_base(
+    rows: pl.DataFrame, bert: Path, tmp_path: Path
+) -> None:
+    metrics = run(tmp_path, bert, rows)
+    assert (metrics["kept"], metrics["steps"]) == ("base", 0)
+
+
+def test_bge_m3_is_tuned_by_its_dense_output(bge_m3: Path, tmp_path: Path) -> None:
+    tables.write(pairs(), tmp_path / "pairs.parquet", tables.PAIRS)
+    tables.write(queries(), tmp_path / "queries.parquet", tables.QUERIES)
+    tables.write(documents(), tmp_path / "documents.parquet", tables.DOCUMENTS)
+    params = settings(bge_m3, kind="bge_m3", multi_vector=True)
+    described(tmp_path / "base", params)
+    chosen = {
+        "encoder": params.model_dump(mode="json"),
+        "evaluate": {"bootstrap": 100},
+        "finetune": finetune().model_dump(mode="json"),
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(chosen))
+    names = ["params.yaml", "pairs.parquet", "queries.parquet", "documents.parquet", "base"]
+    outputs = ["tuned", "metrics.json", "curve.csv", "store.sqlite"]
+    stage.main(*(tmp_path / name for name in [*names, *outputs]))
+    assert read_json(tmp_path / "metrics.json")["kept"] == "tuned"
+    assert load_encoder(tmp_path / "tuned").encode(["harp"], "query").sparse is None
+
+
+def test_ranks_are_counted_from_one_and_ties_stand_before() -> None:
+    asked = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    known = np.array([[1, 0], [0, 2], [0, 1]], np.float32)
+    assert stage.target_ranks(asked, known, np.array([0, 2, 0])).tolist() == [1, 2, 3]
+    gains = stage.reciprocal_gain(np.array([1, 3, 10, 11]))
+    np.testing.assert_allclose(gains, [1, 0.5, 1 / np.log2(11), 0])
+
+
+def test_queries_without_a_document_are_left_out() -> None:
+    known = documents().filter(window="train").head(4)
+    found = stage.with_target_row(queries(), known)
+    assert found["query_id"].to_list() == ["q0", "q1", "q2", "q3"]
+    assert found["target"].to_list() == [0, 1, 2, 3]
+
+
+def test_an_evaluation_draws_targets_and_as_many_others() -> None:
+    known = documents().filter(window="train")
+    all_queries = stage.with_target_row(queries(), known)
+    drawn, corpus = stage.sample_for_evaluation(all_queries, known, 3, seed=1)
+    assert (drawn.height, corpus.height) == (3, 6)
+    assert (corpus["item_id"].gather(drawn["target"]) == drawn["item_id"]).all()
+    again, _ = stage.sample_for_evaluation(all_queries, known, 3, seed=1)
+    assert drawn.equals(again)
