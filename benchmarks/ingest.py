@@ -1,7 +1,7 @@
 """Ingest and split beside plain pandas on a generated file of 700,000 reviews, 2023 shape.
 
-Both sides run as two processes, ingest and split, and make the same tables; times add up, of the
-two peaks of resident memory the larger counts. Rounds alternate; the table shows medians.
+Each side runs in a process of its own, from its start to its end, and makes the same tables: their
+equality is asserted. Rounds alternate; the table shows medians.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,12 @@ import typer
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = "ingest:\n  source: amazon\n  folder: raw\n"
+WINNOW = """
+from pathlib import Path
+from stages.prepare import ingest, split
+ingest.main(Path("params.yaml"))
+split.main(Path("params.yaml"))
+"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
         ("data/split/queries.parquet", "queries.parquet"),
     ):
         left, right = pl.read_parquet(ours / mine), pl.read_parquet(theirs / other)
-        right = right.select(left.columns).cast(dict(left.schema))
+        right = right.select(left.columns).cast(left.schema)
         assert left.equals(right), f"{mine} differs from the peer's"
 
 
@@ -85,13 +91,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Times that each side runs.")] = 3,
 ) -> None:
     """Print a table of medians and the ratios."""
-    stages = {
-        "winnow": [
-            [sys.executable, "-m", "stages.prepare.ingest"],
-            [sys.executable, "-m", "stages.prepare.split"],
-        ]
-    }
-    costs: dict[tuple[str, int], list[Cost]] = {}
+    costs: dict[str, list[Cost]] = {"winnow": [], "pandas": []}
     with tempfile.TemporaryDirectory(prefix="winnow-bench-") as name:
         ours, theirs = Path(name) / "ours", Path(name) / "theirs"
         # In a process of its own: a child's peak counts from its parent's at the fork.
@@ -99,35 +99,26 @@ def main(
             raw = pool.submit(write_raw, ours / "raw", reviews).result()
         theirs.mkdir()
         (ours / "params.yaml").write_text(PARAMS, encoding="utf-8")
-        script = str(Path(__file__).with_name("ingest_pandas.py"))
-        stages["pandas"] = [
-            [sys.executable, script, "ingest", str(raw), str(theirs)],
-            [sys.executable, script, "split", str(raw), str(theirs)],
-        ]
+        peer = Path(__file__).with_name("ingest_pandas.py")
         for _ in range(rounds):
-            for side, commands in stages.items():
-                for place, command in enumerate(commands):
-                    folder = ours if side == "winnow" else theirs
-                    costs.setdefault((side, place), []).append(measure(command, folder))
+            costs["winnow"].append(measure([sys.executable, "-c", WINNOW], ours))
+            costs["pandas"].append(
+                measure([sys.executable, str(peer), str(raw), str(theirs)], theirs)
+            )
         assert_same(ours, theirs)
         size = raw.stat().st_size / 1e6
     print(f"{reviews:,} reviews, {size:.0f} MB of JSON lines; medians of {rounds} rounds\n")
-    print(f"{'':8}{'ingest s':>10}{'split s':>10}{'both s':>10}{'cpu s':>10}{'peak MB':>10}")
-    total = {}
-    for side in stages:
-        ingest, split = costs[side, 0], costs[side, 1]
-        both = statistics.median(a.wall + b.wall for a, b in zip(ingest, split, strict=True))
-        cpu = statistics.median(a.cpu + b.cpu for a, b in zip(ingest, split, strict=True))
-        peak = statistics.median(
-            max(a.memory, b.memory) for a, b in zip(ingest, split, strict=True)
-        )
-        total[side] = Cost(both, cpu, peak)
-        walls = [statistics.median(cost.wall for cost in of) for of in (ingest, split)]
-        print(f"{side:8}{walls[0]:10.2f}{walls[1]:10.2f}{both:10.2f}{cpu:10.2f}{peak:10.0f}")
-    a, b = total["winnow"], total["pandas"]
+    print(f"{'':8}{'seconds':>10}{'cpu s':>10}{'peak MB':>10}")
+    medians = {
+        side: Cost(*map(statistics.median, zip(*map(astuple, of), strict=True)))
+        for side, of in costs.items()
+    }
+    for side, cost in medians.items():
+        print(f"{side:8}{cost.wall:10.2f}{cost.cpu:10.2f}{cost.memory:10.0f}")
+    a, b = medians["winnow"], medians["pandas"]
     print(
         f"\nwinnow is {b.wall / a.wall:.1f} times as fast as pandas (at least 8 wanted; "
-        f"{b.cpu / a.cpu:.1f} by processor time) "
+        f"{b.cpu / a.cpu:.1f} by processor time)\n"
         f"and takes {a.memory / b.memory:.2f} of its peak memory (under 0.33 wanted)"
     )
 

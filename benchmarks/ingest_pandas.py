@@ -84,11 +84,9 @@ def review_queries(events: pd.DataFrame) -> pd.DataFrame:
     )
     pairs = pairs[pairs["timestamp_past"] < pairs["timestamp"]]
     pairs = pairs.sort_values(["event_id", "timestamp_past", "item_id"])
-    pairs["past"] = (
-        pairs[["item_id", "timestamp_past"]]
-        .rename(columns={"timestamp_past": "timestamp"})
-        .to_dict("records")
-    )
+    past = pairs[["item_id", "timestamp_past"]]
+    past = past.rename(columns={"timestamp_past": "timestamp"})
+    pairs["past"] = pd.Series(past.to_dict("records"), index=pairs.index)
     histories = pairs.groupby("event_id")["past"].agg(list)
     queries = asked.set_index("event_id")
     history = histories.reindex(queries.index)
@@ -99,7 +97,5 @@ def review_queries(events: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "ingest":
-        ingest(Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        split(Path(sys.argv[3]))
+    ingest(Path(sys.argv[1]), Path(sys.argv[2]))
+    split(Path(sys.argv[2]))

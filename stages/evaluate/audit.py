@@ -34,6 +34,7 @@ def main(
     """Run every check, write what each saw, and fail if one fails."""
     from stages.evaluate.checks import learning, lists, texts, time
     from stages.evaluate.figures.intervals import Bootstrap
+    from stages.evaluate.figures.slices import warm_queries
 
     params = load_params(params_file)
     limits = params.audit
@@ -57,6 +58,7 @@ def main(
     }
     finetune = read_json(finetune_file) if finetune_file.exists() else {}
 
+    warm = warm_queries(queries, events, items)
     checks = [
         time.check_cuts(events, read_json(cuts_file)),
         time.check_queries(queries, events),
@@ -66,7 +68,7 @@ def main(
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),
         lists.check_candidates(retrieved, queries, documents),
-        lists.check_rank_slice(retrieved, queries, bootstrap, limits.max_rank_excess),
+        lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(examples, queries, blend),
         learning.check_label_features(examples, limits.max_feature_auc),
         learning.check_features(

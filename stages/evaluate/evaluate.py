@@ -31,7 +31,7 @@ def main(
     from stages.core import metrics
     from stages.evaluate.figures import measures, plots
     from stages.evaluate.figures.intervals import Bootstrap, Figures
-    from stages.evaluate.figures.slices import slices_of
+    from stages.evaluate.figures.slices import slices_of, warm_queries
 
     params = load_params(params_file)
     bootstrap = Bootstrap(params.evaluate, params.seed)
@@ -89,7 +89,11 @@ def main(
         slices[split] = measures.slice_figures(parts, both, bootstrap)
         lost[split] = measures.attribution(second, ceilings[split], first, bootstrap)
 
-    every = {name: {split: retrieved[split][name] for split in SPLITS} for name in sources}
+    warm = warm_queries(queries, events, items).select("query_id")
+    every = {
+        name: {s: retrieved[s][name].join(warm, on="query_id", how="semi") for s in SPLITS}
+        for name in sources
+    }
     write_json(metrics_folder / "retrieval.json", retrieval)
     write_json(metrics_folder / "ranking.json", ranking)
     write_json(metrics_folder / "comparisons.json", comparisons)

@@ -14,6 +14,7 @@ from stages.rank.features import FeatureProgram, feature_names
 
 log = get_logger(__name__)
 
+
 def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """Add `split` and `relevance`: 1 where the item is among the query's targets, else 0."""
     chosen = queries.select("query_id", item_id="targets").explode("item_id").unique()
@@ -51,7 +52,7 @@ def main(
     made = []
     with atomic_folder(features_folder) as folder:
         for window in tables.WINDOWS:
-            program = FeatureProgram(params.examples).fit(
+            program = FeatureProgram(params.examples, params.retrievers).fit(
                 items,
                 documents.filter(window=window),
                 events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window])),

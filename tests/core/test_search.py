@@ -75,9 +75,7 @@ def test_equals_a_full_sort(
 def test_at_the_edges_of_blocks(queries: int, device: Device) -> None:
     rng = np.random.default_rng(queries)
     for items in (40, 640, 1000):
-        agrees(
-            whole_numbers(rng, queries, 3, 2), whole_numbers(rng, items, 3, 2), 5, 4, device
-        )
+        agrees(whole_numbers(rng, queries, 3, 2), whole_numbers(rng, items, 3, 2), 5, 4, device)
 
 
 @pytest.mark.parametrize("count", [2 * 4 * 64, 2 * 4 * 64 + 1, 64 * 50])

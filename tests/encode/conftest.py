@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tests.encode import tiny_models
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import yaml
-from tests.encode.encoders.test_cached import entries
-from tests.encode.tiny_models import WORDS, settings
 
 from stages.core import tables
 from stages.core.params import Encoder
 from stages.encode import base, embed
 from stages.encode.encoders import CachedEncoder, chroma
+from tests.encode.encoders.test_cached import entries
+from tests.encode.tiny_models import WORDS, settings
 
 TEXTS = {f"i{n:02d}": f"{WORDS[n]} wood\nloud {WORDS[n + 1]}" for n in range(8)}
 
@@ -105,9 +105,7 @@ def test_only_new_lines_are_encoded(bert: Path, tmp_path: Path) -> None:
 
 def test_bge_m3_adds_lexical_weights_and_vectors_a_token(bge_m3: Path, tmp_path: Path) -> None:
     frame = run(tmp_path, settings(bge_m3, kind="bge_m3", multi_vector=True))
-    assert frame.schema["sparse"] == pl.List(
-        pl.Struct({"token": pl.String, "weight": pl.Float32})
-    )
+    assert frame.schema["sparse"] == pl.List(pl.Struct({"token": pl.String, "weight": pl.Float32}))
     assert frame.schema["multi_vector"] == pl.List(pl.Array(pl.Float32, 16))
     # Two lines of two words with one word each of its own: four tokens; one vector a token of the
     # first line, and one for [SEP].

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from tests.encode.encoders.test_training import ASKED, FOUND, finetune, pairs
-from tests.encode.tiny_models import described, settings
 
 from stages.core import tables
+from stages.core.params import Encoder
 from stages.core.storage import read_json
 from stages.encode import finetune as stage
 from stages.encode.encoders import CachedEncoder, load_encoder
+from tests.encode.encoders.test_training import ASKED, FOUND, finetune, pairs
+from tests.encode.tiny_models import described, settings
 
 
 def queries(split: str = "valid") -> pl.DataFrame:
@@ -36,22 +37,23 @@ def queries(split: str = "valid") -> pl.DataFrame:
 
 
 def documents() -> pl.DataFrame:
+    """The ten passages, and thirty that nobody asks for."""
+    others = [f"{sort} {word}" for sort in ("wood", "metal", "loud") for word in FOUND]
     return pl.DataFrame(
         [
-            {"window": window, "item_id": f"i{n}", "text": word}
+            {"window": window, "item_id": f"i{n:02d}" if n > 9 else f"i{n}", "text": text}
             for window in tables.WINDOWS
-            for n, word in enumerate(FOUND)
+            for n, text in enumerate([*FOUND, *others])
         ],
         tables.DOCUMENTS.columns,
     )
 
 
-def run(folder: Path, model: Path, rows: pl.DataFrame | None = None, **changes: Any) -> Any:
+def run(folder: Path, params: Encoder, rows: pl.DataFrame | None = None, **changes: Any) -> Any:
     """Run the stage on the toy task; return its metrics."""
     tables.write(pairs() if rows is None else rows, folder / "pairs.parquet", tables.PAIRS)
     tables.write(queries(), folder / "queries.parquet", tables.QUERIES)
     tables.write(documents(), folder / "documents.parquet", tables.DOCUMENTS)
-    params = settings(model)
     described(folder / "base", params)
     chosen = {
         "seed": 5,
@@ -79,7 +81,7 @@ def hash_of(folder: Path) -> str:
 
 
 def test_tuning_that_helps_is_kept(bert: Path, tmp_path: Path) -> None:
-    metrics = run(tmp_path, bert)
+    metrics = run(tmp_path, settings(bert))
     assert metrics["kept"] == "tuned"
     assert metrics["difference"]["low"] > 0
     gain = metrics["tuned"]["mean"] - metrics["base"]["mean"]
@@ -90,7 +92,8 @@ def test_tuning_that_helps_is_kept(bert: Path, tmp_path: Path) -> None:
     # The folder is whole: it answers from elsewhere, as it did for the gate.
     moved = (tmp_path / "tuned").rename(tmp_path / "moved")
     encoder = CachedEncoder(moved)
-    asked, known = encoder.encode(ASKED, "query").dense, encoder.encode(FOUND, "document").dense
+    known = documents().filter(window="train")["text"].to_list()
+    asked, known = encoder.encode(ASKED, "query").dense, encoder.encode(known, "document").dense
     ranks = stage.target_ranks(asked, known, np.arange(10))
     assert stage.reciprocal_gain(ranks).mean() == pytest.approx(metrics["tuned"]["mean"], abs=1e-6)
 
@@ -101,7 +104,7 @@ def test_tuning_that_helps_is_kept(bert: Path, tmp_path: Path) -> None:
 
 
 def test_tuning_that_does_not_help_is_not_kept(bert: Path, tmp_path: Path) -> None:
-    metrics = run(tmp_path, bert, lr=1e-12, epochs=1.0)
+    metrics = run(tmp_path, settings(bert), lr=1e-12, epochs=1.0)
     assert metrics["kept"] == "base"
     assert metrics["steps"] > 0
     assert metrics["difference"] == {"mean": 0, "low": 0, "high": 0}
@@ -110,7 +113,7 @@ def test_tuning_that_does_not_help_is_not_kept(bert: Path, tmp_path: Path) -> No
 
 
 def test_disabled_is_the_base(bert: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, bert, enabled=False) == {"kept": "base", "pairs": 40, "steps": 0}
+    assert run(tmp_path, settings(bert), enabled=False) == {"kept": "base", "pairs": 40, "steps": 0}
     assert hash_of(tmp_path / "tuned") == hash_of(tmp_path / "base")
     assert pl.read_csv(tmp_path / "curve.csv").is_empty()
 
@@ -119,26 +122,14 @@ def test_disabled_is_the_base(bert: Path, tmp_path: Path) -> None:
 def test_too_little_to_learn_from_is_the_base(
     rows: pl.DataFrame, bert: Path, tmp_path: Path
 ) -> None:
-    metrics = run(tmp_path, bert, rows)
+    metrics = run(tmp_path, settings(bert), rows)
     assert (metrics["kept"], metrics["steps"]) == ("base", 0)
 
 
 def test_bge_m3_is_tuned_by_its_dense_output(bge_m3: Path, tmp_path: Path) -> None:
-    tables.write(pairs(), tmp_path / "pairs.parquet", tables.PAIRS)
-    tables.write(queries(), tmp_path / "queries.parquet", tables.QUERIES)
-    tables.write(documents(), tmp_path / "documents.parquet", tables.DOCUMENTS)
     params = settings(bge_m3, kind="bge_m3", multi_vector=True)
-    described(tmp_path / "base", params)
-    chosen = {
-        "encoder": params.model_dump(mode="json"),
-        "evaluate": {"bootstrap": 100},
-        "finetune": finetune().model_dump(mode="json"),
-    }
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(chosen))
-    names = ["params.yaml", "pairs.parquet", "queries.parquet", "documents.parquet", "base"]
-    outputs = ["tuned", "metrics.json", "curve.csv", "store.sqlite"]
-    stage.main(*(tmp_path / name for name in [*names, *outputs]))
-    assert read_json(tmp_path / "metrics.json")["kept"] == "tuned"
+    metrics = run(tmp_path, params, lr=5e-3, epochs=8.0)
+    assert metrics["kept"] == "tuned"
     assert load_encoder(tmp_path / "tuned").encode(["harp"], "query").sparse is None
 
 

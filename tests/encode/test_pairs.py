@@ -7,13 +7,13 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from tests.encode.tiny_models import WORDS, described, settings
 
 from stages.core import tables
 from stages.core.params import Documents
 from stages.core.storage import read_json
 from stages.encode import pairs as stage
 from stages.enrich.documents import compose_windows
+from tests.encode.tiny_models import WORDS, described, settings
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
 SPLITS = ["fit"] * 12 + ["rank", "rank", "valid", "test"]
@@ -123,9 +123,7 @@ def test_the_newest_are_kept(static: Path, tmp_path: Path) -> None:
     assert counts["asked"] == 12
 
 
-def test_triplets_have_negatives_that_the_user_did_not_choose(
-    static: Path, tmp_path: Path
-) -> None:
+def test_triplets_have_negatives_that_the_user_did_not_choose(static: Path, tmp_path: Path) -> None:
     found, counts = run(tmp_path, static, format="triplet", margin=0.01)
     chosen = {"u0": {0, 2}, "u1": {1, 3}, "u2": {2, 0}, "u3": {3, 1}, "u4": {0, 2}, "u5": {1, 3}}
     assert 0 < found.height == 12 - counts["without_negatives"] == counts["pairs"]

@@ -14,6 +14,7 @@ from stages.core import storage, tables
 from stages.evaluate.checks import learning, lists, texts, time
 from stages.evaluate.checks.verdict import Check
 from stages.evaluate.figures.intervals import Bootstrap
+from stages.evaluate.figures.slices import warm_queries
 
 PINNED = ["am:i14", "am:i10", "am:i34"]
 
@@ -44,6 +45,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
     retrieved["blend"] = world.blend
     ranked = {name: world.scores.filter(ranker=name) for name in params.rankers}
     w = world
+    warm = warm_queries(w.queries, w.events, w.items)
     checks = [
         time.check_cuts(w.events, w.cuts),
         time.check_queries(w.queries, w.events),
@@ -55,7 +57,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         texts.check_copies(w.queries, w.events),
         learning.check_encoder(finetune or {}, w.pairs),
         lists.check_candidates(retrieved, w.queries, w.documents),
-        lists.check_rank_slice(retrieved, w.queries, bootstrap, limits.max_rank_excess),
+        lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(w.examples, w.queries, w.blend),
         learning.check_label_features(w.examples, limits.max_feature_auc),
         learning.check_features(
@@ -403,3 +405,23 @@ def test_the_stage_writes_every_verdict_and_fails_only_on_a_leak(
     found = storage.read_json(leaking / "metrics" / "audit.json")
     assert found["failed"] == 1
     assert [c["name"] for c in found["checks"] if not c["passed"]] == ["pairs"]
+
+
+def test_new_items_on_valid_do_not_make_the_rank_slice_look_easy() -> None:
+    """Valid asks for items that nothing before it held: hard for all, and no sign of a leak."""
+    world = build()
+    asked = world.queries.filter(split="valid").height
+    unknown = pl.lit(["am:never-seen"])
+    first = pl.int_range(pl.len()).over("split") < asked * 2 // 3
+    is_valid = pl.col("split") == "valid"
+    moved = world.queries.with_columns(
+        targets=pl.when(is_valid & first).then(unknown).otherwise("targets")
+    )
+    warm = warm_queries(moved, world.events, world.items)
+    assert warm.filter(split="valid").height == asked - asked * 2 // 3
+    params = world.params
+    bootstrap = Bootstrap(params.evaluate, params.seed)
+    retrieved = {"blend": world.blend}
+    limit = params.audit.max_rank_excess
+    assert not lists.check_rank_slice(retrieved, moved, bootstrap, limit).passed
+    assert lists.check_rank_slice(retrieved, warm, bootstrap, limit).passed

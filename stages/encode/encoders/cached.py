@@ -87,6 +87,8 @@ class CachedEncoder:
         depends on the texts alone, so that equal inputs give equal bits.
         """
         encoder = self.model
+        if not texts:
+            return Encoded(np.empty((0, encoder.dimension), np.float32))
         if self._store is None:
             with self._lock:
                 return encoder.encode(texts, kind)

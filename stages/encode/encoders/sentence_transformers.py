@@ -46,7 +46,7 @@ def read_at_most(model: Any, tokens: int) -> None:
     """
     first = model[0]
     tokenizer = getattr(first, "tokenizer", None)
-    if hasattr(tokenizer, "enable_truncation"):
+    if tokenizer is not None and hasattr(tokenizer, "enable_truncation"):
         tokenizer.enable_truncation(tokens)
         return
     inner = getattr(first, "auto_model", None)

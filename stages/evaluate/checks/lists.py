@@ -88,7 +88,7 @@ def check_rank_slice(
 
     Args:
         lists: query_id, item_id, score, by retriever.
-        queries: query_id, targets, split.
+        queries: query_id, targets, split; those whose targets their window knew.
         bootstrap: how intervals are made.
         limit: how much higher recall@10 or recall@100 may be.
     """
@@ -112,8 +112,8 @@ def check_rank_slice(
                 )
     largest = max(figures.values(), default=0.0)
     fine = (
-        f"No recall on rank is surely more than {limit} above that on valid; the largest "
-        f"difference is {largest:+.3f}."
+        f"No recall on rank is surely more than {limit} above that on valid, of items that the "
+        f"window knew; the largest difference is {largest:+.3f}."
     )
     return Check("rank_slice", not guilty, "; ".join(guilty) or fine, figures)
 

@@ -58,3 +58,20 @@ def slices_of(
         )
         .select("query_id", *SLICES)
     )
+
+
+def warm_queries(
+    queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the queries whose targets the window behind their split had events of.
+
+    Only these can be found by what the window knew. Two splits are compared on them, since one in
+    which more items are new is harder for every retriever, honest or not.
+    """
+    asked = [split for split in WINDOW_OF_SPLIT if (queries["split"] == split).any()]
+    warm = [
+        slices_of(queries, events, catalogue, split, 1.0).filter("warm_items") for split in asked
+    ]
+    if not warm:
+        return queries.clear()
+    return queries.join(pl.concat(warm), on="query_id", how="semi", maintain_order="left")

@@ -8,8 +8,9 @@ good files pay nothing for it, and no more than a block of raw text is ever in m
 import gzip
 import io
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,9 @@ from stages.core.log import UserError, get_logger
 
 log = get_logger(__name__)
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
+WORKERS = 2
+"""Blocks that are parsed at once, while the next one is read and decompressed."""
 SAMPLED_LINES = 1000
 """Lines at a file's head among which its shape is looked for."""
 NAMED_BAD_ROWS = 20
@@ -181,26 +184,42 @@ def read(
     Raises:
         UserError: no shape fits the file, or `bad` refuses a line; the message names both.
     """
-    shape = None
-    for first, block in _one_ahead(blocks(path, done)):
-        if block.isspace():
-            continue
-        if shape is None:
-            shape = _recognised(path, first, block, shapes)
-            log.info("%s: shape %s", path.name, shape.name)
-        frame = _parsed(shape, block)
-        if frame is None or frame.select(_is_bad(shape).any()).item():
-            frame = _sifted(shape, path, first, block, bad)
-        yield frame.select(shape.columns)
+    shape: Shape | None = None
+    ahead: deque[tuple[int, bytes, Future[pl.DataFrame | None]]] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for first, block in blocks(path, done):
+            if block.isspace():
+                continue
+            if shape is None:
+                shape = _recognised(path, first, block, shapes)
+                log.info("%s: shape %s", path.name, shape.name)
+            ahead.append((first, block, pool.submit(_good, shape, block)))
+            if len(ahead) > WORKERS:
+                yield _done(shape, path, *ahead.popleft(), bad)
+        while shape and ahead:
+            yield _done(shape, path, *ahead.popleft(), bad)
 
 
-def _one_ahead(source: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Decompress the next block while the last one is parsed."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, source, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, source, None)
-            yield block
+def _good(shape: Shape, block: bytes) -> pl.DataFrame | None:
+    """Return what becomes of a block, or nothing where a line in it is bad."""
+    frame = _parsed(shape, block)
+    if frame is None or frame.select(_is_bad(shape).any()).item():
+        return None
+    return frame.select(shape.columns)
+
+
+def _done(
+    shape: Shape,
+    path: Path,
+    first: int,
+    block: bytes,
+    parsing: Future[pl.DataFrame | None],
+    bad: BadRows,
+) -> pl.DataFrame:
+    frame = parsing.result()
+    if frame is None:
+        frame = _sifted(shape, path, first, block, bad).select(shape.columns)
+    return frame
 
 
 def _parsed(shape: Shape, text: bytes) -> pl.DataFrame | None:

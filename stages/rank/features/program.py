@@ -49,10 +49,15 @@ class FeatureProgram:
       categories or brand hold, and of the title's words that the query holds.
     * `user_history`, `user_days_since_last`, `seen` (the item is in the history), `together`
       (cosine of the item with the history's items over the window's users; Sarwar et al., 2001).
+
+    Args:
+        params: what counts as recent, how ratings are smoothed, how long histories are.
+        retrievers: those that have columns even where they found nothing for any query.
     """
 
-    def __init__(self, params: Examples) -> None:
+    def __init__(self, params: Examples, retrievers: Sequence[str] = ()) -> None:
         self._params = params
+        self._retrievers = sorted(retrievers)
         self._items = pl.DataFrame()
         self._lexical = LexicalOverlap()
         self._together: Any = None
@@ -86,7 +91,7 @@ class FeatureProgram:
         """
         rows = blended.select("query_id", "item_id").sort("query_id", "item_id")
         frame = rows.join(
-            _wide(candidates, blended),
+            _wide(candidates, blended, self._retrievers),
             on=["query_id", "item_id"],
             how="left",
             maintain_order="left",
@@ -126,14 +131,16 @@ class FeatureProgram:
         self._items.write_parquet(folder / "items.parquet")
         sparse.save_npz(folder / "together.npz", self._together)
         self._lexical.save(folder)
-        write_json(folder / "program.json", self._params.model_dump())
+        about = {"params": self._params.model_dump(), "retrievers": self._retrievers}
+        write_json(folder / "program.json", about)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         from scipy import sparse
 
-        program = cls(Examples.model_validate(read_json(folder / "program.json")))
+        about = read_json(folder / "program.json")
+        program = cls(Examples.model_validate(about["params"]), about["retrievers"])
         program._items = pl.read_parquet(folder / "items.parquet")
         program._together = sparse.load_npz(folder / "together.npz")
         program._lexical = LexicalOverlap.load(folder)
@@ -251,12 +258,13 @@ def item_cosine(item_ids: pl.Series, events: pl.DataFrame) -> Any:
     return cosine.astype(np.float32)
 
 
-def _wide(candidates: pl.DataFrame, blended: pl.DataFrame) -> pl.DataFrame:
+def _wide(
+    candidates: pl.DataFrame, blended: pl.DataFrame, retrievers: Sequence[str]
+) -> pl.DataFrame:
     """Spread score, rank and gap of each retriever and of the blend over columns."""
     wide = blended.select("query_id", "item_id")
     every = pl.concat([candidates, blended])
-    names: Sequence[str] = sorted(every["retriever"].unique())
-    for name in names:
+    for name in sorted({"blend", *retrievers, *every["retriever"].unique()}):
         one = every.filter(retriever=name).select(
             "query_id",
             "item_id",

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 import polars as pl
 
+from stages.core.log import UserError
 from stages.core.tables import CANDIDATES
 from stages.encode.encoders import CachedEncoder
 
@@ -60,6 +61,27 @@ class Retriever(Protocol):
     def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; its encoder, if any, lies beside the folder as `encoder`."""
         ...
+
+
+def encoder_beside(folder: Path, model_hash: str, store: Path | None) -> CachedEncoder:
+    """Open the encoder that lies beside a fitted retriever's folder.
+
+    Args:
+        folder: the retriever's.
+        model_hash: of the encoder that made what the retriever holds; empty if it holds nothing.
+        store: where query vectors are kept; None keeps none.
+
+    Raises:
+        UserError: it is not that encoder.
+    """
+    encoder = CachedEncoder(folder.parent / "encoder", store)
+    given = encoder.model.model_hash
+    if model_hash and model_hash != given:
+        raise UserError(
+            f"{folder}: vectors were made by model {model_hash}, the encoder beside them is "
+            f"{given}; run `dvc repro` to make them again"
+        )
+    return encoder
 
 
 def candidates_frame(

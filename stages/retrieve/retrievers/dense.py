@@ -8,10 +8,10 @@ import polars as pl
 
 from stages.core.log import UserError
 from stages.core.params import Dense
+from stages.core.search import top_k
 from stages.core.storage import read_json, write_json
 from stages.encode.encoders import CachedEncoder
-from stages.retrieve.retrievers.base import TrainingData, candidates_frame
-from stages.core.search import top_k
+from stages.retrieve.retrievers.base import TrainingData, candidates_frame, encoder_beside
 
 
 class DenseRetriever:
@@ -39,7 +39,7 @@ class DenseRetriever:
         """Encode the queries and search; see `Retriever`."""
         asked = queries.filter(pl.col("text").is_not_null())
         if asked.is_empty() or self._encoder is None:
-            none = np.empty((0, 0))
+            none = np.empty((0, 0), bool)
             return candidates_frame(self._name, asked["query_id"], none, none, self._item_ids, none)
         vectors = self._encoder.encode(asked["text"].to_list(), "query").dense
         items, scores = top_k(vectors, self._vectors, k, self._params.block)
@@ -66,14 +66,8 @@ class DenseRetriever:
         """
         about = read_json(folder / "retriever.json")
         made = cls(about["name"], Dense.model_validate(about["params"]))
-        made._encoder = CachedEncoder(folder.parent / "encoder", store)
         made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]
         made._vectors = np.load(folder / "vectors.npy")
         made._model_hash = about["model_hash"]
-        given = made._encoder.model.model_hash
-        if made._model_hash and made._model_hash != given:
-            raise UserError(
-                f"{folder}: vectors were made by model {made._model_hash}, the encoder beside "
-                f"them is {given}; run `dvc repro` to make them again"
-            )
+        made._encoder = encoder_beside(folder, made._model_hash, store)
         return made

@@ -10,7 +10,7 @@ from stages.core.log import UserError
 from stages.core.params import Dense
 from stages.core.storage import read_json, write_json
 from stages.encode.encoders import CachedEncoder
-from stages.retrieve.retrievers.base import TrainingData, candidates_frame
+from stages.retrieve.retrievers.base import TrainingData, candidates_frame, encoder_beside
 
 
 class SparseRetriever:
@@ -22,6 +22,7 @@ class SparseRetriever:
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._columns: dict[str, int] = {}
         self._weights: Any = None
+        self._model_hash = ""
 
     def fit(self, data: TrainingData) -> None:
         """Take the window's lexical weights.
@@ -34,6 +35,8 @@ class SparseRetriever:
             raise UserError("retriever sparse: the base embeddings carry no lexical weights")
         self._encoder = data.encoder
         self._item_ids = embeddings["item_id"]
+        hashes = embeddings["model_hash"].to_list()
+        self._model_hash = hashes[0] if hashes else ""
         rows = [
             {entry["token"]: entry["weight"] for entry in weights}
             for weights in embeddings["sparse"].to_list()
@@ -64,24 +67,31 @@ class SparseRetriever:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the matrix, its columns and the items."""
+        """Write the matrix, its columns, the items and the hash of the encoder."""
         from scipy import sparse
 
         sparse.save_npz(folder / "weights.npz", self._weights)
         pl.DataFrame(self._item_ids).write_parquet(folder / "items.parquet")
-        write_json(
-            folder / "retriever.json",
-            {"tokens": list(self._columns), "params": self._params.model_dump()},
-        )
+        about = {
+            "model_hash": self._model_hash,
+            "params": self._params.model_dump(),
+            "tokens": list(self._columns),
+        }
+        write_json(folder / "retriever.json", about)
 
     @classmethod
     def load(cls, folder: Path, store: Path | None = None) -> Self:
-        """Read a fitted retriever."""
+        """Read a fitted retriever.
+
+        Raises:
+            UserError: the encoder beside the folder is not the one that made the weights.
+        """
         from scipy import sparse
 
         about = read_json(folder / "retriever.json")
         made = cls(Dense.model_validate(about["params"]))
-        made._encoder = CachedEncoder(folder.parent / "encoder", store)
+        made._model_hash = about["model_hash"]
+        made._encoder = encoder_beside(folder, made._model_hash, store)
         made._columns = {token: column for column, token in enumerate(about["tokens"])}
         made._weights = sparse.load_npz(folder / "weights.npz")
         made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.encode import tiny_models
-from tests.encode.encoders.test_cached import entries, spent
-from tests.encode.tiny_models import settings
 
 from stages.core.log import UserError
 from stages.encode.encoders import CachedEncoder, load_encoder
 from stages.encode.encoders.sentence_transformers import load_model
+from tests.encode import tiny_models
+from tests.encode.encoders.test_cached import entries, spent
+from tests.encode.tiny_models import settings
 
 TEXTS = ["guitar wood", "a loud drum for a child", "harp"]
 

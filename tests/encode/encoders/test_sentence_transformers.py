@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.encode import tiny_models
-from tests.encode.tiny_models import settings
 
 from stages.core.log import UserError
 from stages.encode.encoders import load_encoder
 from stages.encode.encoders.base import weights_hash
 from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
+from tests.encode import tiny_models
+from tests.encode.tiny_models import settings
 
 TEXTS = ["guitar wood", "violin", "a drum that is loud", "guitar wood"]
 
@@ -65,8 +65,9 @@ def test_the_packaged_minilm_knows_what_texts_mean() -> None:
     encoder = load_encoder(settings(None, kind="minilm"))
     assert encoder.dimension == 384
     texts = ["A kitten rests on the rug.", "Shares fell on Monday."]
-    about, unlike = encoder.encode(texts, "document").dense @ (
-        encoder.encode(["a cat lying on a carpet"], "query").dense[0]
+    about, unlike = (
+        encoder.encode(texts, "document").dense
+        @ (encoder.encode(["a cat lying on a carpet"], "query").dense[0])
     )
     assert about > 0.4
     assert unlike < 0.15

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.encode.tiny_models import settings
 
 from stages.core.params import Pairs
 from stages.encode.encoders import CachedEncoder
 from stages.encode.pairing.negatives import mine_negatives
+from tests.encode.tiny_models import settings
 
 DOCUMENTS = {
     "i0": "guitar wood",
@@ -26,7 +26,9 @@ def encoder(static: Path, tmp_path: Path) -> CachedEncoder:
 
 def mined(encoder: CachedEncoder, chosen: dict[str, list[str]], **options: float) -> pl.DataFrame:
     """Negatives of one query of user u, `guitar wood`, whose positive is `guitar wood loud`."""
-    pairs = pl.DataFrame({"user_id": ["u"], "query": ["guitar wood"], "positive": [DOCUMENTS["i1"]]})
+    pairs = pl.DataFrame(
+        {"user_id": ["u"], "query": ["guitar wood"], "positive": [DOCUMENTS["i1"]]}
+    )
     documents = pl.DataFrame({"item_id": list(DOCUMENTS), "text": list(DOCUMENTS.values())})
     events = pl.DataFrame(
         [(user, item) for user, items in chosen.items() for item in items],
@@ -60,7 +62,9 @@ def test_as_many_as_asked_for_or_no_pair(encoder: CachedEncoder) -> None:
 
 def test_lines_of_negatives_come_in_turn_over_the_pairs(encoder: CachedEncoder) -> None:
     """An encoder reads documents line by line, so training does too."""
-    pairs = pl.DataFrame({"user_id": ["u"] * 3, "query": ["guitar"] * 3, "positive": ["guitar"] * 3})
+    pairs = pl.DataFrame(
+        {"user_id": ["u"] * 3, "query": ["guitar"] * 3, "positive": ["guitar"] * 3}
+    )
     documents = pl.DataFrame({"item_id": ["a"], "text": ["guitar wood\nguitar metal"]})
     events = pl.DataFrame({"user_id": ["u"], "item_id": ["mine"]})
     found = mine_negatives(pairs, documents, events, encoder, Pairs(format="triplet"))

@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.encode import tiny_models
-from tests.encode.tiny_models import WORDS, settings
 
 from stages.core import tables
 from stages.core.determinism import seed_everything
 from stages.core.params import Finetune
 from stages.encode.encoders.sentence_transformers import load_model
-from stages.encode.encoders.training import curve, cut_tokens, distinct_batches, train
+from stages.encode.tuning.training import curve, cut_tokens, distinct_batches, train
+from tests.encode import tiny_models
+from tests.encode.tiny_models import WORDS, settings
 
 ASKED, FOUND = WORDS[:10], WORDS[10:20]
 

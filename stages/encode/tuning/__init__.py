@@ -1,0 +1,1 @@
+"""Fine-tuning: contrastive training, and the gate that its result must pass."""

@@ -1,0 +1,162 @@
+"""Fusion of candidates: sums by hand, what is missing, weights and their figure."""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.core import metrics, tables
+from stages.retrieve.retrievers.fusion import Fusion, ndcg_of_weights, simplex
+
+Method = Literal["rrf", "weighted"]
+Lists = dict[str, dict[str, dict[str, float]]]
+
+
+def candidates(lists: Lists) -> pl.DataFrame:
+    """A candidates table of retriever -> query -> item -> score."""
+    rows = [
+        {"query_id": query, "item_id": item, "retriever": name, "rank": rank, "score": score}
+        for name, queries in lists.items()
+        for query, items in queries.items()
+        for rank, (item, score) in enumerate(
+            sorted(items.items(), key=lambda pair: (-pair[1], pair[0])), start=1
+        )
+    ]
+    return pl.DataFrame(rows, tables.CANDIDATES.columns)
+
+
+TWO = candidates(
+    {
+        "x": {"q": {"a": 3.0, "b": 2.0, "c": 1.0}, "only x": {"a": 1.0}},
+        "y": {"q": {"c": 9.0, "d": 5.0}},
+    }
+)
+
+
+def scores(fusion: Fusion, query: str = "q", k: int = 10) -> dict[str, float]:
+    found = tables.check(fusion.blend(TWO, k), tables.CANDIDATES).filter(query_id=query)
+    assert found["retriever"].unique().to_list() == ["blend"]
+    assert found.sort("rank")["rank"].to_list() == list(range(1, found.height + 1))
+    return dict(found.sort("rank").select("item_id", "score").iter_rows())
+
+
+def test_reciprocal_rank_fusion_by_hand() -> None:
+    found = scores(Fusion("rrf", {"x": 0.5, "y": 0.5}, rrf_k=60))
+    expected = {
+        "c": 0.5 / 63 + 0.5 / 61,
+        "a": 0.5 / 61,
+        "b": 0.5 / 62,
+        "d": 0.5 / 62,
+    }
+    assert list(found) == ["c", "a", "b", "d"]  # b and d tie
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_weighted_sum_by_hand() -> None:
+    """Scores 3, 2, 1 standardise to ±1.2247 and 0, scores 9, 5 to ±1; a missing one is least."""
+    high = math.sqrt(1.5)
+    found = scores(Fusion("weighted", {"x": 0.6, "y": 0.4}))
+    expected = {
+        "a": 0.6 * high - 0.4,
+        "b": -0.4,
+        "c": -0.6 * high + 0.4,
+        "d": -0.6 * high - 0.4,
+    }
+    assert list(found) == ["a", "c", "b", "d"]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["rrf", "weighted"])
+def test_a_query_that_one_retriever_did_not_answer(method: Method) -> None:
+    found = scores(Fusion(method, {"x": 0.5, "y": 0.5}), "only x")
+    assert list(found) == ["a"]
+    assert math.isfinite(found["a"])
+
+
+@pytest.mark.parametrize("method", ["rrf", "weighted"])
+def test_retrievers_without_a_weight_and_weights_without_a_retriever(method: Method) -> None:
+    assert "d" not in scores(Fusion(method, {"x": 1.0}))
+    alone = Fusion(method, {"x": 1.0, "absent": 1.0}).blend(TWO, 10)
+    assert alone.equals(Fusion(method, {"x": 1.0}).blend(TWO, 10))
+    with_zero = Fusion(method, {"x": 1.0, "y": 0.0}).blend(TWO, 3).filter(query_id="q")
+    assert with_zero["item_id"].to_list()[:2] == ["a", "b"]
+
+
+def test_no_more_than_k() -> None:
+    assert list(scores(Fusion("rrf", {"x": 0.5, "y": 0.5}), k=2)) == ["c", "a"]
+
+
+def test_nothing_joins_to_nothing() -> None:
+    found = Fusion("weighted", {"x": 0.5, "y": 0.5}).blend(TWO.clear(), 5)
+    assert tables.check(found, tables.CANDIDATES).is_empty()
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    fusion = Fusion("rrf", {"x": 0.25, "y": 0.75}, rrf_k=13.0)
+    fusion.save(tmp_path / "blend.json")
+    assert Fusion.load(tmp_path / "blend.json") == fusion
+
+
+items = st.sampled_from("abcdefgh")
+one_list = st.dictionaries(items, st.integers(-3, 3).map(float), max_size=8)
+queries = st.fixed_dictionaries({"q1": one_list, "q2": one_list, "q3": one_list})
+
+
+@given(queries, st.sampled_from(["rrf", "weighted"]))
+def test_the_blend_of_one_retriever_keeps_its_order(
+    lists: dict[str, dict[str, float]], method: Method
+) -> None:
+    mine = candidates({"x": lists})
+    found = Fusion(method, {"x": 1.0}).blend(mine, 100)
+    key = ["query_id", "item_id", "rank"]
+    assert found.select(key).sort(key).equals(mine.select(key).sort(key))
+
+
+@given(st.integers(1, 4), st.integers(1, 6))
+def test_weights_sum_to_one_and_none_is_left_out(count: int, steps: int) -> None:
+    names = [f"r{n}" for n in range(count)]
+    grid = simplex(names, steps)
+    assert len(grid) == math.comb(steps + count - 1, count - 1)
+    assert len({tuple(weights.values()) for weights in grid}) == len(grid)
+    for weights in grid:
+        assert list(weights) == names
+        assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
+        assert all(
+            weight * steps == pytest.approx(round(weight * steps), abs=1e-4)
+            for weight in weights.values()
+        )
+
+
+@given(
+    st.fixed_dictionaries({"x": queries, "y": queries, "z": queries}),
+    st.fixed_dictionaries(
+        {name: st.lists(items, min_size=1, max_size=3, unique=True) for name in ("q1", "q2", "q3")}
+    ),
+    st.sampled_from(["rrf", "weighted"]),
+    st.sampled_from([1, 3, 10]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_figure_of_weights_is_that_of_the_blend(
+    lists: Lists, targets: dict[str, list[str]], method: Method, cut: int
+) -> None:
+    names, mine = sorted(lists), candidates(lists)
+    grid = simplex(names, 2)
+    wanted = pl.DataFrame(list(targets.items()), ["query_id", "targets"], orient="row")
+    rows = wanted.select("query_id", item_id="targets").explode("item_id")
+    parts = Fusion(method, dict.fromkeys(names, 1.0)).contributions(mine)
+    found = ndcg_of_weights(parts, rows, grid, cut)
+    for weights, figure in zip(grid, found, strict=True):
+        blended = Fusion(method, weights).blend(mine, 100)
+        ranked = metrics.ranking_metrics(blended, wanted, [cut])
+        assert figure == pytest.approx(ranked[f"ndcg@{cut}"].mean(), abs=1e-9)
+
+
+def test_no_candidates_have_no_figure_but_zero() -> None:
+    parts = Fusion("rrf", {"x": 1.0}).contributions(TWO.clear())
+    targets = pl.DataFrame({"query_id": ["q"], "item_id": ["a"]})
+    np.testing.assert_array_equal(ndcg_of_weights(parts, targets, [{"x": 1.0}]), [0.0])

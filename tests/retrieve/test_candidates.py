@@ -1,0 +1,97 @@
+"""The stages fit and candidates: each split answered by its window, the same bytes each time."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from stages.core import tables
+from stages.encode import base, embed
+from stages.retrieve import candidates, fit
+from tests.encode import tiny_models
+from tests.retrieve.conftest import OWN
+
+LATE = "i11"
+"""The item that only window train knows."""
+
+
+def write_inputs(folder: Path, model: Path) -> None:
+    documents = [
+        {"window": window, "item_id": f"i{n:02d}", "text": f"{word} wood\nloud {word}"}
+        for window in tables.WINDOWS
+        for n, word in enumerate(OWN)
+        if window == "train" or f"i{n:02d}" != LATE
+    ]
+    frame = pl.DataFrame(documents, tables.DOCUMENTS.columns)
+    tables.write(frame, folder / "documents.parquet", tables.DOCUMENTS)
+    names = tables.ITEMS.columns
+    blank = dict.fromkeys(names) | {"features": [], "categories": []}
+    items = [blank | {"item_id": f"i{n:02d}"} for n in range(len(OWN))]
+    tables.write(pl.DataFrame(items, names), folder / "items.parquet", tables.ITEMS)
+    queries = [
+        {
+            "query_id": f"{split}{n:02d}",
+            "user_id": None,
+            "timestamp": datetime(2023, 1, 1, tzinfo=UTC),
+            "text": word,
+            "history": [],
+            "targets": [f"i{n:02d}"],
+            "split": split,
+        }
+        for split in tables.WINDOW_OF_SPLIT
+        for n, word in enumerate(OWN)
+    ]
+    frame = pl.DataFrame(queries, tables.QUERIES.columns)
+    tables.write(frame, folder / "queries.parquet", tables.QUERIES)
+    encoder = tiny_models.settings(model).model_dump(mode="json")
+    params = {"encoder": encoder, "candidates": {"top_k": 10}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(folder: Path, model: Path, name: str) -> pl.DataFrame:
+    folder.mkdir(exist_ok=True)
+    write_inputs(folder, model)
+    params, documents = folder / "params.yaml", folder / "documents.parquet"
+    encoders, embeddings = folder / "encoders", folder / "embeddings"
+    store = folder / "vectors.sqlite"
+    if name != "bm25":
+        base.main(params, encoders / "base")
+        items, chroma = folder / "items.parquet", folder / "chroma"
+        embed.main("base", params, documents, items, encoders, embeddings, chroma, store)
+    fit.main(name, params, documents, embeddings, encoders, folder / "retrievers")
+    retrievers, found = folder / "retrievers", folder / "candidates"
+    candidates.main(name, params, folder / "queries.parquet", retrievers, found, store)
+    return tables.read(found / f"{name}.parquet", tables.CANDIDATES)
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.static(tmp_path_factory.mktemp("static"))
+
+
+@pytest.mark.parametrize("name", ["bm25", "dense_base"])
+def test_each_split_is_answered_by_its_window_twice_the_same(
+    name: str, static: Path, tmp_path: Path
+) -> None:
+    found = run(tmp_path / "a", static, name)
+    split = found["query_id"].str.slice(0, found["query_id"].str.len_chars() - 2)
+    first = found.filter((pl.col("rank") == 1) & (split == "test"))
+    assert first["item_id"].to_list() == [f"i{n:02d}" for n in range(len(OWN))]
+    # What is not known yet is not found.
+    assert LATE not in found.filter(split == "rank")["item_id"]
+    assert LATE in found.filter(split == "valid")["item_id"]
+    assert found["rank"].max() <= 10
+
+    run(tmp_path / "b", static, name)
+    run(tmp_path / "a", static, name)
+
+    def digest(folder: Path) -> str:
+        path = folder / "candidates" / f"{name}.parquet"
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    again = tables.read(tmp_path / "a" / "candidates" / f"{name}.parquet", tables.CANDIDATES)
+    assert again.equals(found)
