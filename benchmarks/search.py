@@ -6,8 +6,8 @@ structure, uniform on the sphere, would make approximate search look far worse t
 
 Chroma holds the collection as the stage `embed` writes it: inner product, its own defaults.
 Building it is left out. It is asked in batches, once with what `query` returns by default (ids,
-distances, texts and metadata, which here are a few digits each) and once for ids and distances
-alone. Runs alternate, the table shows medians. Next to them stands the bare product of the same
+distances, texts of eighty words and titles of six, as long as documents are) and once for ids and
+distances alone. Runs alternate, the table shows medians. Next to them stands the bare product of the same
 matrices by `torch.mm`, block by block, and one of two square matrices: the rates that this machine
 has to offer.
 """
@@ -88,6 +88,15 @@ def _unit(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     blurred = rows + 0.05 * rng.standard_normal(rows.shape)
     unit = blurred / np.linalg.norm(blurred, axis=1, keepdims=True)
     return np.asarray(unit, np.float32)
+
+
+def prose(count: int, words: int, seed: int) -> list[str]:
+    """Draw `count` texts of so many words from a vocabulary of 5,000 of four to nine letters."""
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    vocabulary = ["".join(rng.choice(letters, length)) for length in rng.integers(4, 10, 5_000)]
+    drawn = rng.integers(len(vocabulary), size=(count, words))
+    return [" ".join(vocabulary[word] for word in row) for row in drawn.tolist()]
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
@@ -186,7 +195,12 @@ def main(
     stock, asked = vectors(items, queries, width, np.random.default_rng(seed))
     names = [str(row) for row in range(items)]
     documents = pl.DataFrame(
-        {"item_id": names, "text": names, "title": names, "vector": pl.Series(stock)}
+        {
+            "item_id": names,
+            "text": prose(items, 80, seed),
+            "title": prose(items, 6, seed + 1),
+            "vector": pl.Series(stock),
+        }
     )
     with tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
         chroma.write_folder(Path(folder) / "chroma", "items", documents)

@@ -237,7 +237,10 @@ def write(frame: pl.DataFrame, path: Path, table: Table) -> None:
     """Check `frame`, sort it by the table's key and write it as parquet, whole or not at all."""
     ordered = check(frame, table, str(path)).sort(table.key)
     with atomic_file(path) as temporary:
-        ordered.write_parquet(temporary, compression="zstd", compression_level=1)
+        # Row groups of this size are read in parallel.
+        ordered.write_parquet(
+            temporary, compression="zstd", compression_level=1, row_group_size=100_000
+        )
 
 
 def read(path: Path, table: Table, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -12,9 +12,10 @@ from stages.core.determinism import seed_everything
 from stages.core.log import get_logger, run
 from stages.core.metrics import interval, paired_difference
 from stages.core.params import Encoder, load_params
-from stages.core.storage import atomic_file, atomic_folder, write_json
+from stages.core.storage import atomic_file, atomic_folder, read_json, write_json
 from stages.core.store import content_hash
 from stages.encode.encoders import CachedEncoder, describe, load_encoder
+from stages.encode.encoders.cached import DESCRIPTION
 from stages.encode.tuning.gate import (
     GATE_METRIC,
     gains,
@@ -59,9 +60,8 @@ def main(
     seed_everything(seed)
     model = load_model(base)
     drawn, corpus = sample_for_evaluation(queries, documents, tuning.eval_queries, seed)
-    identity = content_hash(
-        pairs.hash_rows().sum(), tuning.model_dump(mode="json"), base.model_dump(mode="json"), seed
-    )
+    about = [read_json(base_folder / DESCRIPTION), tuning.model_dump(mode="json")]
+    identity = content_hash(pairs.hash_rows().sum(), base.model_dump(mode="json"), *about, seed)
     checkpoints = store.parent / "finetune" / identity
     log.info(
         "%d pairs, %d valid queries; checkpoints %s", pairs.height, queries.height, checkpoints

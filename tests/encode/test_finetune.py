@@ -1,5 +1,8 @@
 """The stage finetune, whole: what is learned is kept, what did not help is not."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,9 @@ from stages.core.params import Encoder
 from stages.core.storage import read_json
 from stages.encode import finetune as stage
 from stages.encode.encoders import CachedEncoder, load_encoder
-from tests.encode.encoders.test_training import ASKED, FOUND, finetune, pairs
+from stages.encode.tuning.gate import reciprocal_gain, target_ranks
 from tests.encode.tiny_models import described, settings
+from tests.encode.tuning.test_training import ASKED, FOUND, finetune, pairs
 
 
 def queries(split: str = "valid") -> pl.DataFrame:
@@ -49,8 +53,22 @@ def documents() -> pl.DataFrame:
     )
 
 
-def run(folder: Path, params: Encoder, rows: pl.DataFrame | None = None, **changes: Any) -> Any:
-    """Run the stage on the toy task; return its metrics."""
+FILES = {
+    "--params": "params.yaml",
+    "--pairs-file": "pairs.parquet",
+    "--queries-file": "queries.parquet",
+    "--documents-file": "documents.parquet",
+    "--base-folder": "base",
+    "--model-folder": "tuned",
+    "--metrics-file": "metrics.json",
+    "--curve-file": "curve.csv",
+    "--store": "store/vectors.sqlite",
+}
+
+
+def prepare(
+    folder: Path, params: Encoder, rows: pl.DataFrame | None = None, **changes: Any
+) -> None:
     tables.write(pairs() if rows is None else rows, folder / "pairs.parquet", tables.PAIRS)
     tables.write(queries(), folder / "queries.parquet", tables.QUERIES)
     tables.write(documents(), folder / "documents.parquet", tables.DOCUMENTS)
@@ -62,17 +80,12 @@ def run(folder: Path, params: Encoder, rows: pl.DataFrame | None = None, **chang
         "finetune": finetune(**changes).model_dump(mode="json"),
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(chosen))
-    stage.main(
-        folder / "params.yaml",
-        folder / "pairs.parquet",
-        folder / "queries.parquet",
-        folder / "documents.parquet",
-        folder / "base",
-        folder / "tuned",
-        folder / "metrics.json",
-        folder / "curve.csv",
-        folder / "store" / "vectors.sqlite",
-    )
+
+
+def run(folder: Path, params: Encoder, rows: pl.DataFrame | None = None, **changes: Any) -> Any:
+    """Run the stage on the toy task; return its metrics."""
+    prepare(folder, params, rows, **changes)
+    stage.main(*(folder / name for name in FILES.values()))
     return read_json(folder / "metrics.json")
 
 
@@ -94,8 +107,8 @@ def test_tuning_that_helps_is_kept(bert: Path, tmp_path: Path) -> None:
     encoder = CachedEncoder(moved)
     known = documents().filter(window="train")["text"].to_list()
     asked, known = encoder.encode(ASKED, "query").dense, encoder.encode(known, "document").dense
-    ranks = stage.target_ranks(asked, known, np.arange(10))
-    assert stage.reciprocal_gain(ranks).mean() == pytest.approx(metrics["tuned"]["mean"], abs=1e-6)
+    ranks = target_ranks(asked, known, np.arange(10))
+    assert reciprocal_gain(ranks).mean() == pytest.approx(metrics["tuned"]["mean"], abs=1e-6)
 
     curve = pl.read_csv(tmp_path / "curve.csv")
     assert curve.columns == ["step", "loss", "recall"]
@@ -133,26 +146,25 @@ def test_bge_m3_is_tuned_by_its_dense_output(bge_m3: Path, tmp_path: Path) -> No
     assert load_encoder(tmp_path / "tuned").encode(["harp"], "query").sparse is None
 
 
-def test_ranks_are_counted_from_one_and_ties_stand_before() -> None:
-    asked = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
-    known = np.array([[1, 0], [0, 2], [0, 1]], np.float32)
-    assert stage.target_ranks(asked, known, np.array([0, 2, 0])).tolist() == [1, 2, 3]
-    gains = stage.reciprocal_gain(np.array([1, 3, 10, 11]))
-    np.testing.assert_allclose(gains, [1, 0.5, 1 / np.log2(11), 0])
-
-
-def test_queries_without_a_document_are_left_out() -> None:
-    known = documents().filter(window="train").head(4)
-    found = stage.with_target_row(queries(), known)
-    assert found["query_id"].to_list() == ["q0", "q1", "q2", "q3"]
-    assert found["target"].to_list() == [0, 1, 2, 3]
-
-
-def test_an_evaluation_draws_targets_and_as_many_others() -> None:
-    known = documents().filter(window="train")
-    all_queries = stage.with_target_row(queries(), known)
-    drawn, corpus = stage.sample_for_evaluation(all_queries, known, 3, seed=1)
-    assert (drawn.height, corpus.height) == (3, 6)
-    assert (corpus["item_id"].gather(drawn["target"]) == drawn["item_id"]).all()
-    again, _ = stage.sample_for_evaluation(all_queries, known, 3, seed=1)
-    assert drawn.equals(again)
+@pytest.mark.slow
+def test_two_processes_train_one_model(bert: Path, tmp_path: Path) -> None:
+    """As `finetune.launcher: accelerate launch --num_processes 2` starts them, on the CPU."""
+    prepare(tmp_path, settings(bert))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    options = [text for option, name in FILES.items() for text in (option, str(tmp_path / name))]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "stages.encode.finetune", *options],
+        cwd=Path(__file__).parent.parent.parent,
+        env=os.environ
+        | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["kept"] == "tuned"
+    # Seven batches an epoch, two at once.
+    assert metrics["steps"] == 3 * (7 // 2)
+    assert hash_of(tmp_path / "tuned") != hash_of(tmp_path / "base")

@@ -263,8 +263,36 @@ def test_left_out_lines_are_logged(run_ingest, caplog):
     assert "left out raw/r.jsonl:2: not JSON" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("images", "url"),
+    [
+        ([], None),
+        (None, None),
+        ([{"hi_res": None, "large": "l", "thumb": "t"}], "l"),
+        ([{"hi_res": None, "large": None, "thumb": None}, {"large": "second"}], "second"),
+        ({"hi_res": [None, None], "large": ["l"]}, "l"),
+        (["u", "v"], "u"),
+        ("u", "u"),
+    ],
+)
+def test_the_first_image_is_kept(run_ingest, images, url):
+    write_lines(Path("raw/r.jsonl"), REVIEW_2023)
+    write_lines(Path("raw/meta_r.jsonl"), METADATA_2023 | {"images": images})
+    assert run_ingest()["items"]["image"].item() == url
+
+
+def test_a_glob_that_leaves_the_folder_is_refused(run_ingest):
+    write_lines(Path("raw/r.jsonl"), REVIEW_2023)
+    for glob in ("/data/*.jsonl", ""):
+        with pytest.raises(UserError, match=r"ingest.amazon: .* is no glob inside raw"):
+            run_ingest(amazon={"reviews": [glob]})
+
+
 def test_bad_metadata_lines_count_too(run_ingest):
     write_lines(Path("raw/r.jsonl"), REVIEW_2023)
+    write_lines(Path("raw/meta_r.jsonl"), METADATA_2023 | {"parent_asin": ["B1"]})
+    with pytest.raises(UserError, match=r"meta_r.jsonl:1: column 'parent_asin' is ..B1.., expec"):
+        run_ingest()
     write_lines(Path("raw/meta_r.jsonl"), METADATA_2023, '{"title": "no key"}')
     with pytest.raises(UserError, match=r"meta_r.jsonl:2: column 'parent_asin' is missing"):
         run_ingest()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from stages.core import tables
+from stages.core.params import Encoder
 from stages.encode import base, embed
 from stages.retrieve import candidates, fit
 from tests.encode import tiny_models
@@ -18,7 +19,7 @@ LATE = "i11"
 """The item that only window train knows."""
 
 
-def write_inputs(folder: Path, model: Path) -> None:
+def write_inputs(folder: Path, encoder: Encoder) -> None:
     documents = [
         {"window": window, "item_id": f"i{n:02d}", "text": f"{word} wood\nloud {word}"}
         for window in tables.WINDOWS
@@ -46,14 +47,13 @@ def write_inputs(folder: Path, model: Path) -> None:
     ]
     frame = pl.DataFrame(queries, tables.QUERIES.columns)
     tables.write(frame, folder / "queries.parquet", tables.QUERIES)
-    encoder = tiny_models.settings(model).model_dump(mode="json")
-    params = {"encoder": encoder, "candidates": {"top_k": 10}}
+    params = {"encoder": encoder.model_dump(mode="json"), "candidates": {"top_k": 10}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def run(folder: Path, model: Path, name: str) -> pl.DataFrame:
+def run(folder: Path, encoder: Encoder, name: str) -> pl.DataFrame:
     folder.mkdir(exist_ok=True)
-    write_inputs(folder, model)
+    write_inputs(folder, encoder)
     params, documents = folder / "params.yaml", folder / "documents.parquet"
     encoders, embeddings = folder / "encoders", folder / "embeddings"
     store = folder / "vectors.sqlite"
@@ -67,16 +67,14 @@ def run(folder: Path, model: Path, name: str) -> pl.DataFrame:
     return tables.read(found / f"{name}.parquet", tables.CANDIDATES)
 
 
-@pytest.fixture(scope="module")
-def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.static(tmp_path_factory.mktemp("static"))
-
-
-@pytest.mark.parametrize("name", ["bm25", "dense_base"])
-def test_each_split_is_answered_by_its_window_twice_the_same(
-    name: str, static: Path, tmp_path: Path
-) -> None:
-    found = run(tmp_path / "a", static, name)
+@pytest.mark.parametrize("name", ["bm25", "dense_base", "sparse"])
+def test_each_split_is_answered_by_its_window_twice_the_same(name: str, tmp_path: Path) -> None:
+    if name == "sparse":
+        model = tiny_models.bge_m3(tmp_path / "model")
+        encoder = tiny_models.settings(model, kind="bge_m3")
+    else:
+        encoder = tiny_models.settings(tiny_models.static(tmp_path / "model"))
+    found = run(tmp_path / "a", encoder, name)
     split = found["query_id"].str.slice(0, found["query_id"].str.len_chars() - 2)
     first = found.filter((pl.col("rank") == 1) & (split == "test"))
     assert first["item_id"].to_list() == [f"i{n:02d}" for n in range(len(OWN))]
@@ -85,8 +83,8 @@ def test_each_split_is_answered_by_its_window_twice_the_same(
     assert LATE in found.filter(split == "valid")["item_id"]
     assert found["rank"].max() <= 10
 
-    run(tmp_path / "b", static, name)
-    run(tmp_path / "a", static, name)
+    run(tmp_path / "b", encoder, name)
+    run(tmp_path / "a", encoder, name)
 
     def digest(folder: Path) -> str:
         path = folder / "candidates" / f"{name}.parquet"

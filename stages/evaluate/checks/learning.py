@@ -131,7 +131,8 @@ def check_features(
         if chosen.is_empty():
             continue
         rows = examples.join(asked, on="query_id", how="semi").sort("query_id", "item_id")
-        program = FeatureProgram(params).fit(items, documents.filter(window=window), behind)
+        program = FeatureProgram(params, candidates["retriever"].unique().to_list())
+        program.fit(items, documents.filter(window=window), behind)
         mine = candidates.join(asked, on="query_id", how="semi")
         theirs = blend.join(asked, on="query_id", how="semi")
         due = program.transform(chosen, mine, theirs).sort("query_id", "item_id")

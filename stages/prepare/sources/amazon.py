@@ -48,11 +48,12 @@ def _checks(time: str, factor: int, unit: str, rating: str, ids: Sequence[str]) 
             f"a time between 1995 and 2100 in {unit} since 1970",
         ),
         Check(rating, ~pl.col(rating).is_between(0, 5), "a rating from 0 to 5"),
-        *(
-            Check(name, pl.col(name).str.contains(r"^[\[{]|^$"), "an id as text that is not empty")
-            for name in ids
-        ),
+        *map(_id_check, ids),
     ]
+
+
+def _id_check(column: str) -> Check:
+    return Check(column, pl.col(column).str.contains(r"^[\[{]|^$"), "an id as text, not empty")
 
 
 REVIEWS_2023 = Shape(
@@ -122,6 +123,7 @@ def _metadata_shape(name: str, key: str, of: dict[str, Sequence[str]]) -> Shape:
         dict.fromkeys(raw, pl.String),
         (key,),
         [_id(key).alias("item_id"), *(pl.coalesce(*of[ours]).alias(ours) for ours in of)],
+        (_id_check(key),),
     )
 
 
@@ -311,7 +313,16 @@ def price(column: str) -> pl.Expr:
 def _found(folder: Path, globs: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; correct ingest.folder")
-    return sorted({path for glob in globs for path in folder.glob(glob) if path.is_file()})
+    found: set[Path] = set()
+    for glob in globs:
+        try:
+            found.update(path for path in folder.glob(glob) if path.is_file())
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(
+                f"ingest.amazon: {glob!r} is no glob inside {folder} ({error}); write it relative "
+                "to ingest.folder, such as '**/*.jsonl.gz'"
+            ) from error
+    return sorted(found)
 
 
 def _read_all(paths: Sequence[Path], shapes: tuple[Shape, ...], bad: BadRows) -> list[pl.DataFrame]:
@@ -376,15 +387,21 @@ def _flat(value: Any) -> list[str]:
 
 
 def _first_image(text: str | None) -> str | None:
-    """Read the first URL from a list of URLs, a list of sizes by name, or a plain URL."""
-    if text is None or not text.startswith("["):
+    """Read the first URL from a list of URLs, a list of sizes by name, or a plain URL.
+
+    Some copies of the 2023 files hold the sizes as columns: a list of URLs for each.
+    """
+    if text is None or not text.startswith(("[", "{")):
         return text or None
-    for image in json.loads(text):
-        found = image
+    value = json.loads(text)
+    for image in value if isinstance(value, list) else [value]:
+        sizes = [image]
         if isinstance(image, dict):
-            found = image.get("hi_res") or image.get("large") or image.get("thumb")
-        if found:
-            return str(found)
+            sizes = [image.get(size) for size in ("hi_res", "large", "thumb")]
+        for found in sizes:
+            url = next(filter(None, found), None) if isinstance(found, list) else found
+            if url:
+                return str(url)
     return None
 
 

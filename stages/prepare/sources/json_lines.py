@@ -119,7 +119,7 @@ class _ZstdStream(io.RawIOBase):
                     raise EOFError
                 return 0
             if self._frame is None or self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._frame = zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
             self._ready = memoryview(self._frame.decompress(chunk))
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]

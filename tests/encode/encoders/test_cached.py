@@ -82,6 +82,31 @@ def test_equal_texts_in_another_order_give_equal_bits(bert: Path, tmp_path: Path
     assert again.dense.tobytes() == first.dense[::-1].tobytes()
 
 
+class Recorder:
+    """An encoder that remembers the order in which it was asked."""
+
+    model_hash = "recorder"
+    dimension = 1
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, texts: list[str], kind: str) -> Encoded:
+        self.asked += texts
+        return Encoded(np.array([[len(text)] for text in texts], np.float32))
+
+
+def test_new_texts_are_encoded_longest_first_whatever_their_order(tmp_path: Path) -> None:
+    texts = ["bb", "a", "dddd", "aa", "ccc", "aa"]
+    for order in (texts, texts[::-1]):
+        recorder, store = Recorder(), tmp_path / f"{order[0]}.sqlite"
+        encoder = CachedEncoder(Path("nowhere"), store)
+        encoder._loaded = recorder
+        found = encoder.encode(order, "query").dense.ravel().tolist()
+        assert found == [len(text) for text in order]
+        assert recorder.asked == ["dddd", "ccc", "aa", "bb", "a"]
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
 def test_a_document_is_the_normalised_mean_of_its_lines(
     bert: Path, tmp_path: Path, kept: bool

@@ -61,7 +61,7 @@ def share_found(model: Any) -> float:
 
 
 def weights(model: Any) -> np.ndarray:
-    return np.concatenate([tensor.numpy().ravel() for tensor in model.state_dict().values()])
+    return np.concatenate([tensor.cpu().numpy().ravel() for tensor in model.state_dict().values()])
 
 
 def trained(model: Path, folder: Path, recall: Any = share_found, **changes: Any) -> Any:
