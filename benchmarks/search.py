@@ -7,9 +7,9 @@ structure, uniform on the sphere, would make approximate search look far worse t
 Chroma holds the collection as the stage `embed` writes it: inner product, its own defaults.
 Building it is left out. It is asked in batches, once with what `query` returns by default (ids,
 distances, texts of eighty words and titles of six, as long as documents are) and once for ids and
-distances alone. Runs alternate, the table shows medians. Next to them stands the bare product of the same
-matrices by `torch.mm`, block by block, and one of two square matrices: the rates that this machine
-has to offer.
+distances alone. Runs alternate, the table shows medians. Next to them stands the bare product of
+the same matrices by `torch.mm`, block by block, and one of two square matrices: the rates that this
+machine has to offer.
 """
 
 import statistics
