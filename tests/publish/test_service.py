@@ -36,7 +36,8 @@ def serving(checkout: Checkout, target: str, folder: Path) -> Iterator[httpx.Cli
         "BENTOML_HOME": str(checkout.folder.parent / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
-    with (folder / "serve.log").open("w") as log:
+    written = checkout.folder.parent / "serve.log"
+    with written.open("w") as log:
         server = subprocess.Popen(
             [
                 sys.executable,
@@ -56,7 +57,7 @@ def serving(checkout: Checkout, target: str, folder: Path) -> Iterator[httpx.Cli
         )
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                _wait(client, server, folder / "serve.log")
+                _wait(client, server, written)
                 yield client
         finally:
             server.terminate()
