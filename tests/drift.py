@@ -60,3 +60,20 @@ def read_sections(script: Path) -> set[str]:
 def _in_main(tree: ast.Module, node: ast.AST) -> bool:
     mains = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main"]
     return any(node is inner for main in mains for inner in ast.walk(main))
+
+
+def code_deps(script: Path) -> set[str]:
+    """What `deps` of a stage lists of its code.
+
+    Files of `stages/core` and stage scripts stand by themselves, a room's library by its folder: a
+    line a file would be read from dvc.lock on every run. A file that says nothing but what the
+    package is about decides nothing.
+    """
+    listed = set()
+    for name in imported_files(script):
+        path = Path(name)
+        if len(ast.parse((ROOT / path).read_text()).body) == 1 and path.name == "__init__.py":
+            continue
+        library = len(path.parts) > 3
+        listed.add(Path(*path.parts[:3]).as_posix() if library else name)
+    return listed

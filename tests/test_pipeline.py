@@ -11,7 +11,7 @@ import yaml
 
 from stages.core import files
 from stages.core.params import Params, load_params
-from tests.drift import ROOT, imported_files, read_sections
+from tests.drift import ROOT, code_deps, read_sections
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -29,8 +29,12 @@ def names(entries: list[object]) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_what_the_stage_imports(stage: str) -> None:
-    listed = {dep for dep in names(STAGES[stage]["deps"]) if dep.endswith(".py")}
-    assert listed == imported_files(script(stage)), f"correct the deps of {stage} in dvc.yaml"
+    listed = {
+        dep
+        for dep in names(STAGES[stage]["deps"])
+        if dep.endswith(".py") or (dep.startswith("stages/") and (ROOT / dep).is_dir())
+    }
+    assert listed == code_deps(script(stage)), f"correct the deps of {stage} in dvc.yaml"
 
 
 @pytest.mark.parametrize("stage", STAGES)

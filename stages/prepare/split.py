@@ -57,7 +57,8 @@ def review_queries(events: pl.DataFrame) -> pl.DataFrame:
     from stages.prepare.splitting.histories import histories
 
     held_out = (pl.col("split") != "fit") & (pl.col("event") == "rate")
-    rows = events.with_row_index("row").filter(held_out)
+    asked = events.select("event_id", "user_id", "item_id", "timestamp", "text", "split", "event")
+    rows = asked.with_row_index("row").filter(held_out)
     rows = rows.filter((pl.col("text").str.strip_chars() != "").fill_null(False))
     return rows.select(
         pl.col("event_id").alias("query_id"),

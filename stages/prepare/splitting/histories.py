@@ -14,7 +14,7 @@ def histories(events: pl.DataFrame, rows: pl.Series) -> pl.Series:
     event up to the first of the same time, so the work is that of writing the histories down.
     """
     asked = rows.to_numpy()
-    user = events["user_id"].cast(pl.Categorical).to_physical().to_numpy()
+    user = _codes(events["user_id"])
     asks = np.zeros(int(user.max(initial=0)) + 1, dtype=bool)
     asks[user[asked]] = True
     past = np.flatnonzero(asks[user])
@@ -47,6 +47,12 @@ def histories(events: pl.DataFrame, rows: pl.Series) -> pl.Series:
     )
     which = pl.Series(np.cumsum(length > 0) - 1).set(pl.Series(length == 0), None)
     return lists.gather(which).fill_null([]).cast(tables.HISTORY)
+
+
+def _codes(ids: pl.Series) -> NDArray[np.uint32]:
+    """A number for each id; where ids are sorted, as they are wherever they can be, by counting."""
+    codes = ids.rle_id() if ids.is_sorted() else ids.cast(pl.Categorical).to_physical()
+    return codes.to_numpy()
 
 
 def _starts(values: NDArray[np.generic]) -> NDArray[np.bool_]:
