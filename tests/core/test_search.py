@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from stages.core.search import top_k
+from stages.core.search import FlatIndex, top_k
 
 Device = Literal["cpu", "cuda"]
+Precision = Literal["bf16", "fp32"]
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -34,9 +35,14 @@ def whole_numbers(rng: np.random.Generator, rows: int, width: int, largest: int)
 
 
 def agrees(
-    queries: np.ndarray, items: np.ndarray, k: int, block: int, device: Device = "cpu"
+    queries: np.ndarray,
+    items: np.ndarray,
+    k: int,
+    block: int,
+    device: Device = "cpu",
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
 ) -> None:
-    rows, scores = top_k(queries, items, k, block, device)
+    rows, scores = FlatIndex(items, device, precision).search(queries, k, block)
     expected_rows, expected_scores = sorted_whole(queries, items, k)
     assert rows.dtype == np.int64
     assert scores.dtype == np.float32
@@ -52,15 +58,24 @@ def agrees(
     largest=st.integers(0, 3),
     k=st.integers(0, 8) | st.integers(0, 1000),
     block=st.integers(1, 4),
+    precision=st.sampled_from(["bf16", "fp32"]),
 )
-@example(seed=0, queries=3, items=900, width=2, largest=1, k=3, block=2)  # groups, ties on the cut
-@example(seed=0, queries=3, items=897, width=3, largest=2, k=4, block=3)  # a last group of one
-@example(seed=0, queries=3, items=64, width=2, largest=1, k=64, block=9)  # everything
-@example(seed=0, queries=2, items=65, width=2, largest=1, k=64, block=1)  # all but one
-@example(seed=0, queries=2, items=700, width=2, largest=0, k=2, block=1)  # nothing but ties
+@example(0, 3, 900, 2, 1, 3, 2, "fp32")  # groups, ties on the cut
+@example(0, 3, 897, 3, 2, 4, 3, "bf16")  # a last group of one
+@example(0, 3, 64, 2, 1, 64, 9, "fp32")  # everything
+@example(0, 2, 65, 2, 1, 64, 1, "bf16")  # all but one
+@example(0, 2, 700, 2, 0, 2, 1, "bf16")  # nothing but ties
+@example(0, 3, 5000, 2, 1, 5, 2, "bf16")  # several tiles, the last short
 @hypothesis_settings(max_examples=150, deadline=None)
 def test_equals_a_full_sort(
-    seed: int, queries: int, items: int, width: int, largest: int, k: int, block: int
+    seed: int,
+    queries: int,
+    items: int,
+    width: int,
+    largest: int,
+    k: int,
+    block: int,
+    precision: Precision,
 ) -> None:
     rng = np.random.default_rng(seed)
     agrees(
@@ -68,6 +83,7 @@ def test_equals_a_full_sort(
         whole_numbers(rng, items, width, largest),
         k,
         block,
+        precision=precision,
     )
 
 
@@ -101,14 +117,69 @@ def test_padding_is_never_found(device: Device) -> None:
     assert (scores == -2).all()
 
 
-def test_real_vectors_give_the_same_items(device: Device) -> None:
+def exactly(
+    queries: np.ndarray, items: np.ndarray, k: int, precision: Precision, device: Device
+) -> None:
+    """The answer is that of float64."""
+    rows, scores = FlatIndex(items, device, precision).search(queries, k, 8)
+    exact = (queries.astype(np.float64) @ items.T.astype(np.float64)).astype(np.float32)
+    expected = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(scores, np.take_along_axis(exact, expected, 1))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4, 1e-6])
+def test_vectors_closer_than_the_precision_holds(
+    precision: Precision, spread: float, device: Device
+) -> None:
     rng = np.random.default_rng(1)
-    queries = rng.normal(size=(20, 24)).astype(np.float32)
-    items = rng.normal(size=(3000, 24)).astype(np.float32)
-    rows, scores = top_k(queries, items, 10, 8, device)
-    expected_rows, expected_scores = sorted_whole(queries, items, 10)
-    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
-    np.testing.assert_array_equal(rows, expected_rows)
+    centre = rng.normal(size=64)
+    length = rng.choice([1e-3, 1.0, 1e3], (5000, 1), p=[0.1, 0.8, 0.1])
+    items = ((centre + spread * rng.normal(size=(5000, 64))) * length).astype(np.float32)
+    queries = (centre + rng.normal(size=(20, 64))).astype(np.float32)
+    exactly(queries, items, 10, precision, device)
+
+
+@pytest.mark.parametrize(("precision", "spread"), [("bf16", 1e-3), ("fp32", 1e-7)])
+def test_products_that_cancel(precision: Precision, spread: float, device: Device) -> None:
+    """Scores near zero of long vectors: their error is that of the inputs and of the sum."""
+    rng = np.random.default_rng(1)
+    centre = rng.normal(size=256) / 16
+    items = (centre + spread * rng.normal(size=(5000, 256))).astype(np.float32)
+    queries = rng.normal(size=(20, 256))
+    queries -= np.outer(queries @ centre, centre) / (centre @ centre)
+    exactly(queries.astype(np.float32), items, 10, precision, device)
+
+
+def test_products_longer_than_the_precision_holds(device: Device) -> None:
+    """The inputs have no error in bfloat16, but their products have."""
+    rng = np.random.default_rng(1)
+    exactly(
+        whole_numbers(rng, 20, 5, 120), whole_numbers(rng, 5000, 5, 120) + 128, 5, "bf16", device
+    )
+
+
+def test_the_answer_does_not_depend_on_how_it_is_found(device: Device) -> None:
+    rng = np.random.default_rng(2)
+    items = rng.normal(size=(9000, 48)).astype(np.float32)
+    queries = rng.normal(size=(30, 48)).astype(np.float32)
+    rows, scores = FlatIndex(items, device, "bf16").search(queries, 7, 30)
+    for precision in ("bf16", "fp32"):
+        for block in (1, 13):
+            again = FlatIndex(items, device, precision).search(queries, 7, block)
+            np.testing.assert_array_equal(again[0], rows)
+            np.testing.assert_array_equal(again[1], scores)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_is_named(value: float, device: Device) -> None:
+    good, bad = np.ones((3, 2), np.float32), np.ones((3, 2), np.float32)
+    bad[1, 0] = value
+    with pytest.raises(ValueError, match="of item 1 is not finite"):
+        top_k(good, bad, 1, device=device)
+    with pytest.raises(ValueError, match="of query 1 is not finite"):
+        top_k(bad, good, 1, device=device)
 
 
 def test_more_than_there_are_gives_all_and_nothing_gives_nothing(device: Device) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 
 from stages.core.log import UserError
 from stages.core.params import Dense
-from stages.core.search import top_k
+from stages.core.search import FlatIndex
 from stages.core.storage import read_json, write_json
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame, encoder_beside
@@ -23,6 +23,7 @@ class DenseRetriever:
         self._encoder: CachedEncoder | None = None
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._vectors = np.empty((0, 0), np.float32)
+        self._index: FlatIndex | None = None
         self._model_hash = ""
 
     def fit(self, data: TrainingData) -> None:
@@ -42,7 +43,8 @@ class DenseRetriever:
             none = np.empty((0, 0), bool)
             return candidates_frame(self._name, asked["query_id"], none, none, self._item_ids, none)
         vectors = self._encoder.encode(asked["text"].to_list(), "query").dense
-        items, scores = top_k(vectors, self._vectors, k, self._params.block)
+        self._index = self._index or FlatIndex(self._vectors)
+        items, scores = self._index.search(vectors, k, self._params.block)
         keep = np.ones_like(items, dtype=bool)
         return candidates_frame(self._name, asked["query_id"], items, scores, self._item_ids, keep)
 
