@@ -29,7 +29,7 @@ bench: $(READY)
 	python -m benchmarks.noop
 
 docs: $(READY)
-	python -m stages.core.parameter_table
+	python -m docs.parameter_table
 
 lock:
 	uv pip compile --no-annotate --no-header --all-extras --python-version 3.11 pyproject.toml -o constraints.txt

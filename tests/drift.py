@@ -65,15 +65,15 @@ def _in_main(tree: ast.Module, node: ast.AST) -> bool:
 def code_deps(script: Path) -> set[str]:
     """What `deps` of a stage lists of its code.
 
-    Files of `stages/core` and stage scripts stand by themselves, a room's library by its folder: a
-    line a file would be read from dvc.lock on every run. A file that says nothing but what the
-    package is about decides nothing.
+    `stages/core`, on which every stage stands, and a room's library are listed by their folder,
+    stage scripts and `stages/numerics` by file: DVC reads and checks every line on every run. A
+    file that says nothing but what the package is about decides nothing.
     """
     listed = set()
     for name in imported_files(script):
         path = Path(name)
         if len(ast.parse((ROOT / path).read_text()).body) == 1 and path.name == "__init__.py":
             continue
-        library = len(path.parts) > 3
-        listed.add(Path(*path.parts[:3]).as_posix() if library else name)
+        depth = 2 if path.parts[1] == "core" else 3
+        listed.add(Path(*path.parts[:depth]).as_posix() if len(path.parts) > depth else name)
     return listed

@@ -50,7 +50,7 @@ def main(
     review_queries = tables.read(review_queries_file, tables.QUERIES)
     keywords = tables.read(keywords_file, tables.KEYWORDS, ["event_id", "keywords"])
     queries = word_queries(review_queries, keywords, params.queries)
-    if review_queries.height and not queries.height:
+    if not queries.height:
         raise UserError(
             f"{review_queries_file}: none of {review_queries.height} queries has words by "
             f"queries.text {params.queries.text!r}; choose another, or see why {keywords_file} "

@@ -1,8 +1,9 @@
 """What every text encoder does."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -43,6 +44,21 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
         """Encode texts in the order given."""
         ...
+
+
+def tokenizer_settings(tokenizer: Any) -> str:
+    """Return how a tokenizer splits texts, as JSON: its limits, which every call sets, left out.
+
+    Args:
+        tokenizer: of transformers, or of the library tokenizers; of one written in Python, which
+            cannot be described, the vocabulary.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(backend, "to_str"):
+        return json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    settings = json.loads(backend.to_str())
+    del settings["truncation"], settings["padding"]
+    return json.dumps(settings, sort_keys=True)
 
 
 def weights_hash(state: dict[str, object], *settings: object) -> str:

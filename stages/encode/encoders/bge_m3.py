@@ -7,7 +7,7 @@ import numpy as np
 from stages.core.determinism import torch_device
 from stages.core.log import UserError
 from stages.core.params import Encoder
-from stages.encode.encoders.base import Encoded, Kind, weights_hash
+from stages.encode.encoders.base import Encoded, Kind, tokenizer_settings, weights_hash
 
 
 class BgeM3Encoder:
@@ -33,6 +33,7 @@ class BgeM3Encoder:
             params.max_doc_length,
             half,
             params.multi_vector,
+            tokenizer_settings(self._model.tokenizer),
         )
 
     def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:

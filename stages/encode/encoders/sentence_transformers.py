@@ -1,5 +1,6 @@
 """Any sentence-transformers model, the packaged all-MiniLM-L6-v2 among them."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from stages.core.determinism import torch_device, torch_dtype
 from stages.core.log import UserError
 from stages.core.params import Encoder
-from stages.encode.encoders.base import Encoded, Kind, weights_hash
+from stages.encode.encoders.base import Encoded, Kind, tokenizer_settings, weights_hash
 
 
 def load_model(params: Encoder, dtype: Any = None) -> Any:
@@ -64,6 +65,18 @@ def _bge_m3_modules(name: str | None) -> list[Any]:
     return [transformer, Pooling(width, pooling_mode="cls"), Normalize()]
 
 
+def _settings(model: Any) -> str:
+    """What else decides vectors: tokenizer, modules with their settings (pooling), prompts."""
+    modules: list[Any] = [
+        [type(module).__name__, getattr(module, "get_config_dict", dict)()] for module in model
+    ]
+    return json.dumps(
+        [tokenizer_settings(model.tokenizer), modules, model.prompts, model.default_prompt_name],
+        sort_keys=True,
+        default=str,
+    )
+
+
 class SentenceTransformersEncoder:
     """Dense vectors from a sentence-transformers model (Reimers and Gurevych, 2019)."""
 
@@ -73,7 +86,10 @@ class SentenceTransformersEncoder:
         self._model = load_model(params, torch_dtype(params.precision, device)).eval()
         self.dimension = int(self._model.get_embedding_dimension())
         self.model_hash = weights_hash(
-            self._model.state_dict(), params.max_query_length, params.max_doc_length
+            self._model.state_dict(),
+            params.max_query_length,
+            params.max_doc_length,
+            _settings(self._model),
         )
 
     def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:

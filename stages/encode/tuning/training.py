@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from stages.core.determinism import torch_device
+from stages.core.determinism import cpu_has_bf16, torch_device
+from stages.core.log import get_logger, progress
 from stages.core.params import Finetune
 from stages.encode.encoders.sentence_transformers import read_at_most
+
+log = get_logger(__name__)
 
 
 def distinct_batches(
@@ -95,7 +98,6 @@ def train(
         rows of step, loss and recall, each where it was measured; none, and an untouched model,
         where no two pairs differ in item and user.
     """
-    import torch
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformerTrainer,
@@ -104,6 +106,7 @@ def train(
     from sentence_transformers.base.evaluation import BaseEvaluator
     from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.sentence_transformer import losses
+    from transformers import PrinterCallback, TrainerCallback
 
     items = pairs["item_id"].rank("dense").to_numpy()
     users = pairs["user_id"].rank("dense").to_numpy()
@@ -134,6 +137,24 @@ def train(
         def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
             return {"recall": recall(model)}
 
+    class Progress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            here = state.is_world_process_zero
+            self._bar = progress(
+                total=state.max_steps if here else 0, initial=state.global_step, desc="finetune"
+            )
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._bar.update(state.global_step - self._bar.n)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            measured = curve(state.log_history)[-1]
+            if state.is_world_process_zero:
+                log.info("step %d: recall on valid %.4f", state.global_step, measured["recall"])
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._bar.close()
+
     columns = {
         "anchor": cut_tokens(model.tokenizer, pairs["query"].to_list(), params.max_query_length),
         "positive": cut_tokens(model.tokenizer, pairs["positive"].to_list(), params.max_doc_length),
@@ -151,7 +172,7 @@ def train(
     on_cuda = torch_device() == "cuda"
     half = params.precision
     if half == "auto":
-        half = "bf16" if on_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        half = "bf16" if on_cuda or cpu_has_bf16() else "fp32"
     read_at_most(model, max(params.max_query_length, params.max_doc_length))
     trainer = Trainer(
         model=model,
@@ -180,7 +201,9 @@ def train(
         train_dataset=Dataset.from_dict(columns),
         loss=loss,
         evaluator=Recall(),
+        callbacks=[Progress()],
     )
+    trainer.remove_callback(PrinterCallback)
     newest = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     return curve(trainer.state.log_history)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from stages.core import metrics
+from stages.numerics import metrics
 
 _SHOWN = 8
 _QUERY_CHARS = 420

@@ -1,14 +1,17 @@
 """Encoders of kind sentence_transformers and minilm: vectors, lengths, hashes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import BertNormalizer
 
 from stages.core.log import UserError
 from stages.encode.encoders import load_encoder
 from stages.encode.encoders.base import weights_hash
-from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
+from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder, read_at_most
 from tests.encode import tiny_models
 from tests.encode.tiny_models import settings
 
@@ -88,6 +91,32 @@ def test_the_hash_is_of_weights_and_lengths_but_not_of_the_folder(
         hashed(bert, max_doc_length=31),
     }
     assert len(others | {first}) == 4
+
+
+def test_the_hash_is_of_all_that_decides_vectors(bert: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    def hashed(name: str, change: Callable[[Any], object]) -> str:
+        model = SentenceTransformer(str(bert), device="cpu")
+        change(model)
+        model.save(str(tmp_path / name), create_model_card=False)
+        return SentenceTransformersEncoder(settings(tmp_path / name)).model_hash
+
+    def keep_case(model: Any) -> None:
+        model.tokenizer.backend_tokenizer.normalizer = BertNormalizer(lowercase=False)
+
+    def read_less(model: Any) -> None:
+        read_at_most(model, 3)
+
+    same = SentenceTransformersEncoder(settings(bert)).model_hash
+    assert hashed("same", read_less) == same, "lengths are the parameters' to set"
+    others = {
+        hashed("pooling", lambda model: model.__setitem__(1, Pooling(16, pooling_mode="cls"))),
+        hashed("prompts", lambda model: model.prompts.update(query="search: ")),
+        hashed("tokenizer", keep_case),
+    }
+    assert len(others | {same}) == 4
 
 
 def test_weights_of_every_shape_are_hashed() -> None:

@@ -1,6 +1,6 @@
 """The README's table of parameters, written from `stages/core/params.py`, which alone defines them.
 
-`python -m stages.core.parameter_table` puts it between its two marks in README.md.
+`python -m docs.parameter_table` puts it between its two marks in README.md.
 """
 
 import json

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.log import UserError
-from stages.core.parameter_table import (
+from docs.parameter_table import (
     CLOSING,
     OPENING,
     describe_parameters,
     main,
     put_between_marks,
 )
+from stages.core.log import UserError
 from stages.core.params import Params, Section
 
 README = Path(__file__).parents[2] / "README.md"

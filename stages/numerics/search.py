@@ -49,7 +49,7 @@ class FlatIndex:
         """
         import torch
 
-        from stages.core.determinism import torch_device
+        from stages.core.determinism import cpu_has_bf16, torch_device
 
         self._device: Any = device or torch_device()
         self._items = torch.from_numpy(np.require(items, np.float32, ["C", "W"])).to(self._device)
@@ -58,7 +58,7 @@ class FlatIndex:
             row = int(norms.isfinite().logical_not().nonzero()[0])
             raise ValueError(f"the vector of item {row} is not finite")
         if precision == "auto":
-            precision = "bf16" if self._device == "cpu" and _bf16_is_cheap() else "fp32"
+            precision = "bf16" if self._device == "cpu" and cpu_has_bf16() else "fp32"
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._tiles = self._items.to(self._dtype).split(_TILE) if len(items) else ()
         self._norm = float(norms.max()) if len(items) else 0.0
@@ -228,11 +228,3 @@ def _norms(rows: Any) -> Any:
 
 def _up(count: int, step: int) -> int:
     return -(-count // step) * step
-
-
-def _bf16_is_cheap() -> bool:
-    """Whether this processor has instructions for products of bfloat16."""
-    import torch
-
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
