@@ -12,7 +12,7 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Blend, load_params
 from stages.core.storage import atomic_file
-from stages.retrieve.retrievers.fusion import Fusion, ndcg_of_weights, simplex
+from stages.retrieve.blending.fusion import Fusion, ndcg_of_weights, simplex
 
 log = get_logger(__name__)
 

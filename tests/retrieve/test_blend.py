@@ -12,8 +12,8 @@ from stages.core import tables
 from stages.core.params import Blend
 from stages.numerics import metrics
 from stages.retrieve import blend
-from stages.retrieve.retrievers.fusion import Fusion
-from tests.retrieve.retrievers.test_fusion import candidates
+from stages.retrieve.blending.fusion import Fusion
+from tests.retrieve.blending.test_fusion import candidates
 
 SPLITS = {"v": "valid", "t": "test"}
 

