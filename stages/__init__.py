@@ -1,6 +1,15 @@
 """The pipeline, one sub-package a room, in the order in which data flows."""
 
 import gc
+import os
+
+# Stages make and drop frames of hundreds of megabytes. Left to itself, Polars' allocator gives
+# their pages back at once and spreads what it keeps over many arenas, and a tenth of the time of
+# reading and writing tables went on getting pages from the system again. It reads this once, at
+# import; what stands there may be the defaults that Polars left to us from a parent process.
+os.environ["_RJEM_MALLOC_CONF"] = (
+    f"narenas:{max((os.cpu_count() or 1) // 2, 1)},oversize_threshold:0,dirty_decay_ms:5000"
+)
 
 import polars as pl
 
