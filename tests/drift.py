@@ -66,14 +66,15 @@ def code_deps(script: Path) -> set[str]:
     """What `deps` of a stage lists of its code.
 
     `stages/core`, on which every stage stands, and a room's library are listed by their folder,
-    stage scripts and `stages/numerics` by file: DVC reads and checks every line on every run. A
-    file that says nothing but what the package is about decides nothing.
+    stage scripts and `stages/numerics` by file: DVC reads and checks every line on every run. An
+    `__init__.py` that says what the package is about, or only imports, decides nothing itself.
     """
     listed = set()
     for name in imported_files(script):
         path = Path(name)
-        if len(ast.parse((ROOT / path).read_text()).body) == 1 and path.name == "__init__.py":
-            continue
         depth = 2 if path.parts[1] == "core" else 3
+        says = ast.parse((ROOT / path).read_text()).body[1:]
+        if path.name == "__init__.py" and all(isinstance(node, ast.Import) for node in says):
+            continue
         listed.add(Path(*path.parts[:depth]).as_posix() if len(path.parts) > depth else name)
     return listed

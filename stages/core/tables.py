@@ -221,16 +221,20 @@ def check(frame: pl.DataFrame, table: Table, where: str = "frame") -> pl.DataFra
         if name not in table.nullable and frame[name].null_count():
             row = int(frame[name].is_null().arg_max() or 0)
             raise UserError(f"{where}: column {name!r} of {table.name} is null at row {row}")
-    if frame.height > 1:
-        twice = _repeated(frame.select(table.key))
-        if twice.any():
-            example = frame.filter(twice).select(table.key).row(0)
-            raise UserError(
-                f"{where}: {int(twice.sum())} rows of {table.name} share a key {table.key}, "
-                f"such as {example}"
-            )
     rest = [name for name in frame.columns if name not in table.columns]
-    return frame.select(*table.columns, *rest)
+    ordered = frame.select(*table.columns, *rest)
+    keys = frame.select(table.key)
+    if keys.width == 1 and _ascends(keys.to_series()):
+        # So marked, the table is not sorted again where it is written.
+        return ordered.with_columns(pl.col(table.key).set_sorted())
+    twice = keys.is_duplicated()
+    if twice.any():
+        example = frame.filter(twice).select(table.key).row(0)
+        raise UserError(
+            f"{where}: {int(twice.sum())} rows of {table.name} share a key {table.key}, "
+            f"such as {example}"
+        )
+    return ordered
 
 
 def write(frame: pl.DataFrame, path: Path, table: Table) -> None:
@@ -269,13 +273,9 @@ def read_folder(folder: Path, names: Sequence[str], table: Table) -> pl.DataFram
     return pl.concat([read(folder / f"{name}.parquet", table) for name in names])
 
 
-def _repeated(keys: pl.DataFrame) -> pl.Series:
-    """Which rows share their key with another; one sorted column needs no hash table."""
-    column = keys.to_series()
-    if keys.width > 1 or not column.is_sorted():
-        return keys.is_duplicated()
-    again = (column == column.shift(1)).fill_null(False)
-    return again | again.shift(-1, fill_value=False)
+def _ascends(keys: pl.Series) -> bool:
+    """Whether each key is greater than the one before it: sorted, and none stands twice."""
+    return bool((keys.slice(1) > keys.head(-1)).all()) if len(keys) else True
 
 
 def _schema_problems(frame: pl.DataFrame, table: Table) -> list[str]:

@@ -327,6 +327,24 @@ def test_missing_files_are_one_sentence(run_ingest):
         run_ingest()
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_blocks_are_whole_lines_and_numbered(tmp_path, monkeypatch, pack, size, end):
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", size)
+    text = b"a\n\nbcdefgh\n\r\nij\n" + b"k" * 10 + end
+    path = tmp_path / "lines"
+    path.write_bytes(pack(text))
+    consumed: list[int] = []
+    found = list(json_lines.blocks(path, consumed.append))
+    assert b"".join(block for _, block in found) == text
+    for number, block in found:
+        assert text.split(b"\n")[number - 1] == block.split(b"\n")[0]
+        assert len(block) >= size or text.endswith(block)
+    assert all(block.endswith(b"\n") for _, block in found[:-1])
+    assert sum(consumed) == path.stat().st_size
+
+
 def test_odd_but_good_lines_are_read(run_ingest):
     texts = ['é😀 \n\t"quoted"', "", "x" * 100_000]
     rows = [REVIEW_2023 | {"user_id": f"A{i}", "text": text} for i, text in enumerate(texts)]
@@ -366,6 +384,12 @@ def test_string_order_is_that_of_bytes(values):
     assert found == sorted(values, key=str.encode)
 
 
+@given(st.lists(st.text("AB", min_size=7, max_size=10).map("am_".__add__), min_size=1))
+def test_strings_that_share_their_first_bytes_are_in_order_too(values):
+    found = pl.Series(values).gather(amazon._string_order(pl.Series(values)))
+    assert found.to_list() == sorted(values, key=str.encode)
+
+
 @given(
     st.lists(st.tuples(st.text("AB:", max_size=2), st.text("AB:1", max_size=2)), min_size=1),
     st.integers(0, 2),
@@ -394,6 +418,7 @@ def test_a_shop_written_in_the_2023_shape_comes_back(run_ingest):
     shop = sample.generate(Sample(reviews=3000, items=100, users=400, impressions=0), 3)
     write_amazon_jsonl(Path("raw"), shop, duplicates=0.05)
     out = run_ingest()
+    assert out["users"]["user_id"].equals(out["events"]["user_id"].unique().sort())
     assert out["metrics"]["duplicates"] == 150
     assert out["metrics"]["events"] == 3000
     assert out["metrics"]["items"] == 100

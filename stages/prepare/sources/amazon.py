@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from stages.core import tables
 from stages.core.log import UserError, get_logger, progress
@@ -182,16 +181,17 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     if reviews.is_empty():
         raise UserError(f"{', '.join(map(str, review_files))}: no review in the files")
     rows = reviews.height + bad.count
-    events, duplicates = number_events(reviews)
-    del reviews
-    items = item_table(
-        _read_all(metadata_files, (METADATA_2023, METADATA_2018), bad), events["item_id"].unique()
-    )
+    with ThreadPoolExecutor(1) as pool:  # Events are numbered while the other tables are made.
+        numbering = pool.submit(number_events, reviews)
+        metadata = _read_all(metadata_files, (METADATA_2023, METADATA_2018), bad)
+        items = item_table(metadata, reviews["item_id"].unique())
+        users = reviews.select(pl.col("user_id").unique().sort())
+        events, duplicates = numbering.result()
     if bad.count:
         log.warning("left out %d bad lines in all", bad.count)
     return Ingested(
         items=items,
-        users=_distinct(events["user_id"]).to_frame(),
+        users=users,
         events=events,
         impressions=pl.DataFrame(schema=tables.IMPRESSIONS.columns),
         rows=rows,
@@ -213,35 +213,32 @@ def number_events(reviews: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     ).to_series()
     order = _string_order(ids)
     ids = ids.gather(order)
-    again = (ids == ids.shift(1)).fill_null(False).to_numpy()
-    shared = again.copy()
-    shared[:-1] |= again[1:]
-    keep = np.ones(len(order), dtype=bool)
-    if shared.any():
-        clashing = (
-            reviews[order[shared]]
-            .with_columns(ids.filter(pl.Series(shared)), row=pl.Series(order[shared]))
-            .sort(
-                "event_id",
-                "text",
-                "user_id",
-                "value",
-                "variant",
-                "title",
-                "helpful_vote",
-                "verified_purchase",
-                nulls_last=True,
-            )
-            .with_columns(first=pl.struct(SAME_REVIEW).is_first_distinct())
-            .with_columns(n=pl.col("first").cum_sum().over("event_id") - 1)
+    again = (ids == ids.shift(1)).fill_null(False)
+    shared = again | again.shift(-1, fill_value=False)
+    further = pl.col("n") > 0
+    clashing = (
+        reviews[order.filter(shared)]
+        .with_columns(ids.filter(shared), row=order.filter(shared))
+        .sort(
+            "event_id",
+            "text",
+            "user_id",
+            "value",
+            "variant",
+            "title",
+            "helpful_vote",
+            "verified_purchase",
+            nulls_last=True,
         )
-        order[shared] = clashing["row"].to_numpy()
-        keep[shared] = clashing["first"].to_numpy()
-        named = clashing.select(
-            pl.when(pl.col("n") > 0).then(pl.format("{}:{}", "event_id", "n")).otherwise("event_id")
-        ).to_series()
-        ids = ids.scatter(np.flatnonzero(shared), named).filter(pl.Series(keep))
-        order = order[keep]
+        .with_columns(first=pl.struct(SAME_REVIEW).is_first_distinct(), place=shared.arg_true())
+        .with_columns(n=pl.col("first").cum_sum().over("event_id") - 1)
+        .with_columns(
+            pl.when(further).then(pl.format("{}:{}", "event_id", "n")).otherwise("event_id")
+        )
+    )
+    keep = pl.repeat(True, len(ids), eager=True).scatter(clashing["place"], clashing["first"])
+    ids = ids.scatter(clashing["place"], clashing["event_id"]).filter(keep)
+    order = order.scatter(clashing["place"], clashing["row"]).filter(keep)
     events = reviews[order].select(
         ids.alias("event_id"),
         "user_id",
@@ -254,11 +251,9 @@ def number_events(reviews: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         "helpful_vote",
         "verified_purchase",
     )
-    if events["event_id"].is_sorted():
-        events = events.with_columns(pl.col("event_id").set_sorted())
-    else:  # A number behind a key may sort before a longer key.
+    if clashing.filter(further).height:  # A number behind a key may sort before a longer key.
         events = events.sort("event_id")
-    return events, int((~keep).sum())
+    return events, reviews.height - events.height
 
 
 def item_table(metadata: Sequence[pl.DataFrame], reviewed: pl.Series) -> pl.DataFrame:
@@ -335,7 +330,7 @@ def _read_all(paths: Sequence[Path], shapes: tuple[Shape, ...], bad: BadRows) ->
     return frames
 
 
-def _string_order(values: pl.Series) -> NDArray[np.int64]:
+def _string_order(values: pl.Series) -> pl.Series:
     """Return the order that sorts strings bytewise.
 
     Ids share a prefix; the eight bytes behind it, as one number, settle most comparisons at a
@@ -344,27 +339,11 @@ def _string_order(values: pl.Series) -> NDArray[np.int64]:
     low, high = str(values.min()).encode(), str(values.max()).encode()
     skip = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     if (values.str.len_bytes() < skip + 8).any():
-        return values.arg_sort().to_numpy().astype(np.int64)
-    head = (
-        values.cast(pl.Binary)
-        .bin.slice(skip, 8)
-        .bin.reinterpret(dtype=pl.UInt64, endianness="big")
-        .to_numpy()
-    )
-    order = np.argsort(head)
-    equal = head[order][1:] == head[order][:-1]
-    tied = np.concatenate([equal, [False]]) | np.concatenate([[False], equal])
-    rows = order[tied]
-    order[tied] = rows[values.gather(rows).arg_sort().to_numpy()]
-    return order
-
-
-def _distinct(ids: pl.Series) -> pl.Series:
-    """Return sorted distinct ids of a column in which equal ids mostly stand together."""
-    ids = ids.filter((ids != ids.shift(1)).fill_null(True))
-    if ids.is_sorted() and not (ids == ids.shift(1)).any():
-        return ids
-    return ids.unique().sort()
+        return values.arg_sort()
+    head = values.cast(pl.Binary).bin.slice(skip, 8)
+    number = head.bin.reinterpret(dtype=pl.UInt64, endianness="big")
+    keys = pl.DataFrame({"number": number, "string": values})
+    return keys.select(pl.arg_sort_by("number", "string")).to_series()
 
 
 def _strings(text: str | None) -> list[str]:
