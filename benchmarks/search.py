@@ -25,8 +25,8 @@ import polars as pl
 import typer
 
 from stages.core.determinism import torch_device
+from stages.core.search import top_k
 from stages.encode.encoders import chroma
-from stages.numerics.search import top_k
 
 GROUPS, LATENT, BLOCK, SQUARE = 1_000, 48, 512, 4096
 WANTED = 4.0
@@ -209,7 +209,7 @@ def main(
             work = 2.0 * queries * items * width
             sides = {
                 "exact": Side(
-                    "`stages.numerics.search.top_k`",
+                    "`stages.core.search.top_k`",
                     lambda: top_k(asked, stock, k, BLOCK)[0],
                     queries,
                     work,

@@ -66,8 +66,8 @@ def code_deps(script: Path) -> set[str]:
     """What `deps` of a stage lists of its code.
 
     `stages/core`, on which every stage stands, and a room's library are listed by their folder,
-    stage scripts and `stages/numerics` by file: DVC reads and checks every line on every run. An
-    `__init__.py` that says what the package is about, or only imports, decides nothing itself.
+    stage scripts by file: DVC reads and checks every line on every run. An `__init__.py` that says
+    what the package is about, or only imports, decides nothing itself.
     """
     listed = set()
     for name in imported_files(script):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from stages.core import files
-from stages.core.params import Params, load_params
+from stages.core.params import Params
 from tests.drift import ROOT, code_deps, read_sections
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -62,7 +62,7 @@ def test_every_stage_script_is_a_stage() -> None:
     scripts = {
         path
         for path in ROOT.glob("stages/*/*.py")
-        if path.parent.name not in ("core", "numerics") and path.name != "__init__.py"
+        if path.parent.name != "core" and path.name != "__init__.py"
     }
     assert scripts == {script(stage) for stage in STAGES}
 
@@ -73,40 +73,16 @@ def test_paths_are_those_of_files() -> None:
         for kind in ("outs", "metrics", "plots"):
             for path in names(about.get(kind, [])):
                 parents = {str(parent) for parent in Path(path).parents} - {"."}
-                assert path in known or parents & known, f"{stage}: {path} is not in core/files.py"
+                inside = any(Path(name).is_relative_to(path) for name in known)
+                assert inside or parents & known, f"{stage}: {path} is not in core/files.py"
 
 
 def test_rooms_import_only_rooms_before_them() -> None:
-    rooms = [
-        "core",
-        "numerics",
-        "prepare",
-        "enrich",
-        "encode",
-        "retrieve",
-        "rank",
-        "evaluate",
-        "publish",
-    ]
+    rooms = ["core", "prepare", "enrich", "encode", "retrieve", "rank", "evaluate", "publish"]
     for path in ROOT.glob("stages/*/**/*.py"):
         room = path.relative_to(ROOT / "stages").parts[0]
         for module in re.findall(r"from stages\.(\w+)", path.read_text()):
             assert rooms.index(module) <= rooms.index(room), f"{path} imports stages.{module}"
-
-
-def test_params_file_holds_every_parameter() -> None:
-    written = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert _keys(written) == _keys(Params().model_dump())
-    load_params(ROOT / "params.yaml")
-
-
-def _keys(tree: dict[str, object], prefix: str = "") -> set[str]:
-    found = set()
-    for key, value in tree.items():
-        found.add(prefix + key)
-        if isinstance(value, dict):
-            found |= _keys(value, f"{prefix}{key}.")
-    return found
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,4 +1,4 @@
-"""What every stage stands on: tables, parameters, storage, determinism, logging."""
+"""What the rooms share: tables, parameters, storage, metrics, search, determinism, logging."""
 
 import gc
 import os

@@ -273,6 +273,14 @@ def read_folder(folder: Path, names: Sequence[str], table: Table) -> pl.DataFram
     return pl.concat([read(folder / f"{name}.parquet", table) for name in names])
 
 
+def feature_names(examples: pl.DataFrame) -> list[str]:
+    """Return the feature columns of an examples table, sorted.
+
+    What the schema names, ids, split and label, no ranker may see.
+    """
+    return sorted(name for name in examples.columns if name not in EXAMPLES.columns)
+
+
 def _ascends(keys: pl.Series) -> bool:
     """Whether each key is greater than the one before it: sorted, and none stands twice."""
     return bool((keys.slice(1) > keys.head(-1)).all()) if len(keys) else True

@@ -10,6 +10,7 @@ import typer
 from stages.core import files, tables
 from stages.core.determinism import seed_everything
 from stages.core.log import get_logger, run
+from stages.core.metrics import interval, paired_difference
 from stages.core.params import Encoder, load_params
 from stages.core.storage import atomic_file, atomic_folder, read_json, write_json
 from stages.core.store import content_hash
@@ -22,7 +23,6 @@ from stages.encode.tuning.gate import (
     sample_for_evaluation,
     with_target_row,
 )
-from stages.numerics.metrics import interval, paired_difference
 
 log = get_logger(__name__)
 

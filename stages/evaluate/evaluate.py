@@ -28,10 +28,10 @@ def main(
     plots_folder: Path = files.PLOTS,
 ) -> None:
     """Measure every retriever and every ranker on the held-out queries."""
+    from stages.core import metrics
     from stages.evaluate.figures import measures, plots
     from stages.evaluate.figures.intervals import Bootstrap, Figures
     from stages.evaluate.figures.slices import slices_of, warm_queries
-    from stages.numerics import metrics
 
     params = load_params(params_file)
     bootstrap = Bootstrap(params.evaluate, params.seed)

@@ -10,7 +10,7 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import atomic_folder
-from stages.rank.features import FeatureProgram, feature_names
+from stages.rank.features import FeatureProgram
 
 log = get_logger(__name__)
 
@@ -70,7 +70,7 @@ def main(
         "%d examples of %d queries, %d features, %d relevant",
         examples.height,
         examples["query_id"].n_unique(),
-        len(feature_names(examples)),
+        len(tables.feature_names(examples)),
         int(examples["relevance"].sum()),
     )
 

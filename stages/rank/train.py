@@ -9,7 +9,6 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import RankerName, load_params
 from stages.core.storage import atomic_folder
-from stages.rank.features import feature_names
 from stages.rank.rankers import make_ranker
 
 log = get_logger(__name__)
@@ -25,7 +24,7 @@ def main(
     params = load_params(params_file)
     name = cast(RankerName, ranker)
     examples = tables.read(examples_file, tables.EXAMPLES)
-    features = feature_names(examples)
+    features = tables.feature_names(examples)
     made = make_ranker(name, params.train, params.seed)
     learned, held = examples.filter(split="rank"), examples.filter(split="valid")
     made.fit(learned, held, features)

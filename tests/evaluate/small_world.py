@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 import yaml
 
-from stages.core import storage, tables
+from stages.core import metrics, storage, tables
 from stages.core.params import Params
 from stages.enrich.documents import compose_windows
-from stages.numerics import metrics
 from stages.rank.features import FeatureProgram
 
 ITEMS, USERS, EVENTS, LISTED = 40, 30, 800, 16

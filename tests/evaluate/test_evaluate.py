@@ -7,13 +7,12 @@ import polars as pl
 import pytest
 from small_world import LISTED, RANKERS, RETRIEVERS, World
 
-from stages.core import storage
+from stages.core import metrics, storage
 from stages.core.params import Evaluate
 from stages.evaluate.evaluate import main
 from stages.evaluate.figures import measures
 from stages.evaluate.figures.intervals import Bootstrap
 from stages.evaluate.figures.slices import SLICES, slices_of
-from stages.numerics import metrics
 
 BOOTSTRAP = Bootstrap(Evaluate(bootstrap=100), 0)
 INTERVAL = {"mean", "low", "high"}

@@ -12,7 +12,6 @@ import yaml
 from stages.core import tables
 from stages.rank import examples as stage
 from stages.rank import score, train
-from stages.rank.features import feature_names
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
 SPLITS = ["fit"] * 40 + ["rank"] * 20 + ["valid"] * 10 + ["test"] * 10
@@ -135,7 +134,7 @@ def test_examples_are_the_blend_labelled_and_described(tmp_path: Path) -> None:
     expected = found.select("query_id", "item_id").join(asked, on=["query_id", "item_id"])
     assert hits.sort("query_id").equals(expected.sort("query_id"))
     assert hits.height > 20
-    assert "relevance" not in feature_names(found)
+    assert "relevance" not in tables.feature_names(found)
 
 
 def test_what_comes_after_a_window_changes_nothing_in_it(tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ import polars as pl
 import pytest
 import yaml
 
-from stages.core import tables
+from stages.core import metrics, tables
 from stages.core.params import Blend
-from stages.numerics import metrics
 from stages.retrieve import blend
 from stages.retrieve.blending.fusion import Fusion
 from tests.retrieve.blending.test_fusion import candidates

@@ -3,8 +3,8 @@
 import polars as pl
 
 from stages.core.params import Pairs
+from stages.core.search import top_k
 from stages.encode.encoders import CachedEncoder
-from stages.numerics.search import top_k
 
 
 def mine_negatives(

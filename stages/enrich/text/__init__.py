@@ -1,1 +1,1 @@
-"""What needs no language model: keyphrases, leading sentences, the parts of a document, stems."""
+"""What needs no language model: keyphrases, leading sentences, the parts of a document."""

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from stages.core import metrics
 from stages.core.params import Examples
 from stages.core.store import content_hash
-from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
+from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT, feature_names
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.evaluate.figures.intervals import Bootstrap
-from stages.numerics import metrics
-from stages.rank.features import FeatureProgram, feature_names
+from stages.rank.features import FeatureProgram
 
 LABELS = frozenset(
     {"click", "conversion", "is_target", "label", "labels", "purchase", "relevance", "relevant"}

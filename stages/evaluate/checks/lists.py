@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from stages.core import metrics
 from stages.core.tables import WINDOW_OF_SPLIT
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.evaluate.figures.intervals import Bootstrap
-from stages.numerics import metrics
 
 RANKED = ("valid", "test")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from stages.core import metrics
+from stages.core.metrics import Interval
 from stages.core.params import Evaluate
-from stages.numerics import metrics
-from stages.numerics.metrics import Interval
 
 Figures = dict[str, Interval]
 PerQuery = Mapping[str, pl.DataFrame]

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from stages.core import metrics
 from stages.evaluate.figures.intervals import Bootstrap, Figures, PerQuery
 from stages.evaluate.figures.slices import SLICES
-from stages.numerics import metrics
 
 BLEND = "blend"
 BASELINE = "bm25"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
+from stages.core import metrics
 from stages.core.storage import atomic_file
 from stages.evaluate.figures.intervals import Figures
-from stages.numerics import metrics
 
 
 def recall_curve(retrieval: dict[str, dict[str, Figures]]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from stages.numerics.metrics import DEPTHS, Interval
+from stages.core.metrics import DEPTHS, Interval
 
 _PALETTE = ("#cc79a7", "#8c6d31", "#5f9ea0", "#b0413e", "#7a8b2e", "#5d6dbe")
 _FIXED = {

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from stages.core.metrics import Interval
 from stages.evaluate.page import charts
-from stages.numerics.metrics import Interval
 
 _BARS = ("ndcg@3", "ndcg@5", "ndcg@10", "map", "mrr")
 _RETRIEVAL_COLUMNS = (

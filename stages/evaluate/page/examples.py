@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from stages.numerics import metrics
+from stages.core import metrics
 
 _SHOWN = 8
 _QUERY_CHARS = 420

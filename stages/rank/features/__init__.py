@@ -1,5 +1,5 @@
 """One feature program, offline and online."""
 
-from stages.rank.features.program import NOT_FEATURES, FeatureProgram, feature_names
+from stages.rank.features.program import FeatureProgram
 
-__all__ = ["NOT_FEATURES", "FeatureProgram", "feature_names"]
+__all__ = ["FeatureProgram"]

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from stages.enrich.text.stems import stems
+from stages.core.stems import stems
 
 _FIELDS = ("document", "title", "categories", "brand")
 _CHUNK = 65_536

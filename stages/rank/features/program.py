@@ -15,11 +15,8 @@ import polars as pl
 
 from stages.core.params import Examples
 from stages.core.storage import read_json, write_json
-from stages.core.tables import EXAMPLES
+from stages.core.tables import feature_names
 from stages.rank.features.lexical import LexicalOverlap
-
-NOT_FEATURES = frozenset(EXAMPLES.columns)
-"""Columns of an examples table that no ranker may see."""
 
 _DAY_MS = 86_400_000
 _ITEM_COLUMNS = (
@@ -31,11 +28,6 @@ _ITEM_COLUMNS = (
     "item_days_known",
     "item_price",
 )
-
-
-def feature_names(examples: pl.DataFrame) -> list[str]:
-    """Return the feature columns of an examples table, sorted."""
-    return sorted(name for name in examples.columns if name not in NOT_FEATURES)
 
 
 class FeatureProgram:

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from stages.core.params import Bm25
+from stages.core.stems import stems
 from stages.core.storage import read_json, write_json
-from stages.enrich.text.stems import stems
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 
 

@@ -8,9 +8,9 @@ import polars as pl
 
 from stages.core.log import UserError
 from stages.core.params import Dense
+from stages.core.search import FlatIndex
 from stages.core.storage import read_json, write_json
 from stages.encode.encoders import CachedEncoder
-from stages.numerics.search import FlatIndex
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame, encoder_beside
 
 

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from stages.core.log import UserError
+from stages.core.search import top_k
 from stages.encode.encoders import chroma
-from stages.numerics.search import top_k
 
 
 def documents(count: int, seed: int = 0) -> pl.DataFrame:

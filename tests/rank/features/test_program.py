@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from stages.core import tables
 from stages.core.params import Examples
-from stages.rank.features import NOT_FEATURES, FeatureProgram, feature_names
+from stages.rank.features import FeatureProgram
 from stages.rank.features.program import item_cosine, item_statistics
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
@@ -192,9 +192,9 @@ def test_keys_and_names() -> None:
     frame = transformed()
     assert frame.columns[:3] == ["query_id", "item_id", "user_id"]
     assert frame.select("query_id", "item_id").is_unique().all()
-    names = feature_names(frame)
+    names = tables.feature_names(frame)
     assert names == frame.columns[3:] == sorted(names)
-    assert not NOT_FEATURES & set(names)
+    assert not set(tables.EXAMPLES.columns) & set(names)
     assert {"bm25_gap", "dense_rank", "blend_score", "item_days_known", "together"} <= set(names)
 
 

@@ -6,10 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.core import tables
+from stages.core import metrics, tables
 from stages.core.log import UserError
 from stages.core.params import RankerName, Train
-from stages.numerics import metrics
 from stages.rank.rankers import Ranker, load_ranker, make_ranker
 from stages.rank.rankers.base import importance_frame, learnable, matrix, scores_frame
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core import tables
-from stages.numerics import metrics
+from stages.core import metrics, tables
 from stages.retrieve.blending.fusion import Fusion, ndcg_of_weights, simplex
 
 Method = Literal["rrf", "weighted"]

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from stages.numerics.search import FlatIndex, top_k
+from stages.core.search import FlatIndex, top_k
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ir_measures import AP, RR, R, nDCG
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from stages.numerics import metrics
+from stages.core import metrics
 
 Lists = dict[str, dict[str, float]]
 Targets = dict[str, list[str]]

@@ -1,1 +1,0 @@
-"""Computations on arrays that several rooms share: metrics with their intervals, exact search."""
