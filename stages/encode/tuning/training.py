@@ -173,7 +173,6 @@ def train(
     half = params.precision
     if half == "auto":
         half = "bf16" if on_cuda or cpu_has_bf16() else "fp32"
-    model.model_card_data.generate_widget_examples = False  # a card for a hub, of our texts
     read_at_most(model, max(params.max_query_length, params.max_doc_length))
     trainer = Trainer(
         model=model,
