@@ -15,7 +15,8 @@ log = get_logger(__name__)
 
 TEMPLATE = Path(__file__).parent / "page" / "report.html.j2"
 REQUIRED = ("retrieval", "ranking", "comparisons", "slices", "attribution", "rank_slice", "audit")
-OPTIONAL = ("ingest", "finetune")
+COUNTED = ("ingest", "keywords", "summaries", "pairs")
+OPTIONAL = (*COUNTED, "finetune")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def main(
             "resamples": params.evaluate.bootstrap,
             "checks": checks,
             "passed": sum(check["passed"] for check in checks),
-            "counts": content.counts(found["ingest"]),
+            "counts": content.counts({name: found[name] for name in COUNTED}),
         }
     )
     write_text(report_folder / "index.html", page)

@@ -65,6 +65,7 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         tables.write(hostile, Path("data/queries.parquet"), tables.QUERIES)
         counts = {"events": 800, "reviews": {"read": 815, "duplicates": 15}, "source": "sample"}
         storage.write_json(Path("metrics/ingest.json"), counts)
+        storage.write_json(Path("metrics/keywords.json"), {"asked": 640, "reasons": {"refused": 3}})
         gate = {"kept": "tuned", "metric": "ndcg@10", "pairs": world.pairs.height}
         gate |= {"difference": {"mean": 0.1, "low": 0.05, "high": 0.15}, "window": "fit"}
         storage.write_json(Path("metrics/finetune.json"), gate)
@@ -115,7 +116,8 @@ def test_it_holds_every_part(folder: Path, page: Page) -> None:
     for words in ("Limits", "Feature importance, lightgbm", "Fine-tuning the encoder"):
         assert words in said
     assert "On valid the tuned encoder is better by 0.100 (0.050 to 0.150)" in said
-    assert "reviews · duplicates" in said
+    assert "ingest · reviews · duplicates" in said
+    assert "keywords · reasons · refused" in said
     source = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert source.count("<svg") == 11
     assert source.count("<blockquote>") == 6
