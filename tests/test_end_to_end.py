@@ -13,13 +13,13 @@ pytestmark = pytest.mark.slow
 
 
 def table_hashes(checkout: Checkout) -> dict[str, str]:
-    """Hash of every parquet table that dvc.lock names."""
+    """Hash of every parquet table, and folder of tables, that dvc.lock names."""
     lock = yaml.safe_load((checkout.folder / "dvc.lock").read_text())
     return {
         out["path"]: out["md5"]
         for stage in lock["stages"].values()
         for out in stage.get("outs", [])
-        if out["path"].endswith(".parquet")
+        if out["path"].endswith(".parquet") or out["path"] in ("data/ingest", "data/split")
     }
 
 
