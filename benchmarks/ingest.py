@@ -88,7 +88,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
 
 def main(
     reviews: Annotated[int, typer.Option(help="Reviews in the generated file.")] = 700_000,
-    rounds: Annotated[int, typer.Option(help="Times that each side runs.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Times that each side runs.")] = 5,
 ) -> None:
     """Print a table of medians and the ratios."""
     costs: dict[str, list[Cost]] = {"winnow": [], "pandas": []}

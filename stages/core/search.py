@@ -14,6 +14,8 @@ _RESCORED = 2048
 """Pairs multiplied again at once: their vectors stay in the cache."""
 _TOO_MANY = 4
 """Times k near pairs a query, beyond which bfloat16 costs more than it saves."""
+_FP32_MEANT = {"tf32": 2.0**-9, "bf16": 2.0**-6}
+"""Where float32 is told to be faster than it is exact: twice the rounding of a pair of inputs."""
 
 
 class FlatIndex:
@@ -24,8 +26,8 @@ class FlatIndex:
     rounded inputs by the Cauchy-Schwarz inequality, of the sum and of the result by their unit
     roundoff; Higham, Accuracy and Stability of Numerical Algorithms, 2002, chapter 3), so whatever
     may be among the k best is known: some pairs more than k. Those are multiplied again in float64
-    and ordered. What comes out is therefore exact, and does not depend on the block, the number of
-    threads or the device.
+    and ordered. What comes out is therefore exact, and does not depend on the block or the number
+    of threads; another device may differ in a score's last bit, by the order of a float64 sum.
 
     Which pairs may be among the k best is seen by the maximum of each group of 64 items, in one
     pass instead of a sort: k groups each hold an item at least as good as the k-th largest maximum.
@@ -42,16 +44,19 @@ class FlatIndex:
         Args:
             items: float32, shape (m, d).
             device: where it runs; None for CUDA where it is there.
-            precision: of the first step; "auto" for what is cheapest here.
+            precision: of the first step; "auto" for what is cheapest here, "bf16" on the CPU only:
+                CUDA may add up in bfloat16 too.
 
         Raises:
-            ValueError: a vector is not finite.
+            ValueError: a vector is not finite, or bfloat16 is asked of CUDA.
         """
         import torch
 
         from stages.core.determinism import cpu_has_bf16, torch_device
 
         self._device: Any = device or torch_device()
+        if precision == "bf16" and self._device != "cpu":
+            raise ValueError(f"precision bf16 is for the CPU, and the device is {self._device}")
         self._items = torch.from_numpy(np.require(items, np.float32, ["C", "W"])).to(self._device)
         norms = _norms(self._items)
         if not norms.isfinite().all():
@@ -104,7 +109,8 @@ class FlatIndex:
                     space = index._space(len(asked))
                 query, item = index._near(asked, k, space)
                 if index is self and len(query) > _TOO_MANY * k * len(asked):
-                    index, space = self._as_fp32(), None
+                    index = self._as_fp32()
+                    space = space if index is self else None
                 best = self._best(asked, query, item, k)
                 rows[start : start + len(part)], scores[start : start + len(part)] = best
         return rows, scores
@@ -177,8 +183,17 @@ class FlatIndex:
         # A product and a sum of each of d terms, and as much again for the rounding of this bound.
         of_sum = 4 * queries.shape[1] * 2.0**-24 * length * (self._norm + self._lost)
         error = _norms(queries - back) * self._norm + length * self._lost + of_sum
+        if self._dtype.itemsize == 4:
+            of_sum += self._fp32_unit() * length * self._norm
         unit = torch.finfo(self._dtype).eps / 2
         return (kth - unit * kth.abs() - 2 * error).to(self._dtype).float()
+
+    def _fp32_unit(self) -> float:
+        """How far off a product of two numbers may be where float32 is not meant as such."""
+        import torch
+
+        backend = torch.backends.cuda if self._device == "cuda" else torch.backends.mkldnn
+        return _FP32_MEANT.get(backend.matmul.fp32_precision, 0.0)
 
     def _best(self, queries: Any, query: Any, item: Any, k: int) -> tuple[Any, Any]:
         """Multiply pairs in float64 and return the k best items of each query, and their scores.

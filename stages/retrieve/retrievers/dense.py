@@ -22,8 +22,7 @@ class DenseRetriever:
         self._params = params
         self._encoder: CachedEncoder | None = None
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
-        self._vectors = np.empty((0, 0), np.float32)
-        self._index: FlatIndex | None = None
+        self._hold(np.empty((0, 0), np.float32))
         self._model_hash = ""
 
     def fit(self, data: TrainingData) -> None:
@@ -32,7 +31,7 @@ class DenseRetriever:
             raise UserError(f"retriever {self._name} needs embeddings and their encoder")
         self._encoder = data.encoder
         self._item_ids = data.embeddings["item_id"]
-        self._vectors = data.embeddings["vector"].to_numpy()
+        self._hold(data.embeddings["vector"].to_numpy())
         hashes = data.embeddings["model_hash"].to_list()
         self._model_hash = hashes[0] if hashes else ""
 
@@ -43,7 +42,6 @@ class DenseRetriever:
             none = np.empty((0, 0), bool)
             return candidates_frame(self._name, asked["query_id"], none, none, self._item_ids, none)
         vectors = self._encoder.encode(asked["text"].to_list(), "query").dense
-        self._index = self._index or FlatIndex(self._vectors)
         items, scores = self._index.search(vectors, k, self._params.block)
         keep = np.ones_like(items, dtype=bool)
         return candidates_frame(self._name, asked["query_id"], items, scores, self._item_ids, keep)
@@ -69,7 +67,12 @@ class DenseRetriever:
         about = read_json(folder / "retriever.json")
         made = cls(about["name"], Dense.model_validate(about["params"]))
         made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]
-        made._vectors = np.load(folder / "vectors.npy")
+        made._hold(np.load(folder / "vectors.npy"))
         made._model_hash = about["model_hash"]
         made._encoder = encoder_beside(folder, made._model_hash, store)
         return made
+
+    def _hold(self, vectors: np.ndarray) -> None:
+        """Take the items' vectors, laid out for search before the first query comes."""
+        self._vectors = vectors
+        self._index = FlatIndex(vectors)
