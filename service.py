@@ -1,8 +1,8 @@
-"""The HTTP service: loads one bundle, answers searches. `bentoml serve` or `bentoml build`."""
+"""The HTTP service: loads one bundle, answers words or histories. `bentoml serve` or `build`."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 from bentoml.exceptions import BadInput
@@ -30,6 +30,15 @@ class Answer(BaseModel):
     items: list[Hit]
 
 
+class Recommendation(Answer):
+    """An answer to someone without words; a cold start knows nothing of what they chose."""
+
+    is_cold_start: bool
+
+
+_LONGEST_HISTORY = 1000
+
+
 @bentoml.service(
     name="winnow",
     resources={"gpu": 1},
@@ -54,14 +63,52 @@ class Search:
         from stages.publish.serving.recommender import text_queries
 
         manifest = self._recommender.manifest
+        if not self._recommender.reads_words:
+            raise BadInput(f"this bundle's retrievers, {_named(manifest)}, read no words")
         if not query.strip():
             raise BadInput("query is empty; say in words what is searched for")
         if len(query) > manifest.max_query_chars:
             raise BadInput(
                 f"query has {len(query)} characters; at most {manifest.max_query_chars} are read"
             )
+        return Answer(bundle_id=manifest.bundle_id, items=self._hits(text_queries([query]), top_k))
+
+    @bentoml.api(route="/recommend")
+    def recommend(
+        self,
+        history: Annotated[list[str], Field(description="Items chosen before, oldest first.")] = [],  # noqa: B006 - BentoML reads the default from the signature
+        top_k: Annotated[int, Field(description="Items wanted at the most.")] = 10,
+    ) -> Recommendation:
+        """Rank the items for someone who chose these; 400 with a reason where it cannot be done.
+
+        Items that the bundle does not know are passed over.
+        """
+        from stages.publish.serving.recommender import history_queries
+
+        manifest = self._recommender.manifest
+        if not self._recommender.reads_history:
+            raise BadInput(
+                f"this bundle's retrievers, {_named(manifest)}, answer words only; put popular or "
+                "item_knn among them"
+            )
+        if len(history) > _LONGEST_HISTORY:
+            raise BadInput(
+                f"history has {len(history)} items; at most the newest {_LONGEST_HISTORY} are read"
+            )
+        known = self._recommender.known(history)
+        return Recommendation(
+            bundle_id=manifest.bundle_id,
+            items=self._hits(history_queries([known]), top_k),
+            is_cold_start=not known,
+        )
+
+    def _hits(self, queries: Any, top_k: int) -> list[Hit]:
+        manifest = self._recommender.manifest
         if not 1 <= top_k <= manifest.max_top_k:
             raise BadInput(f"top_k is {top_k}; it must lie in 1 to {manifest.max_top_k}")
-        found = self._recommender.recommend(text_queries([query]), top_k)
-        hits = [Hit(**row) for row in found.drop("query_id").iter_rows(named=True)]
-        return Answer(bundle_id=manifest.bundle_id, items=hits)
+        found = self._recommender.recommend(queries, top_k)
+        return [Hit(**row) for row in found.drop("query_id").iter_rows(named=True)]
+
+
+def _named(manifest: Any) -> str:
+    return ", ".join(manifest.retrievers)

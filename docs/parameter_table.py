@@ -73,6 +73,8 @@ def _values(kind: dict[str, Any]) -> str:
         return " or ".join(_values(choice) for choice in kind["anyOf"])
     if "enum" in kind:
         return ", ".join(f"`{choice}`" for choice in kind["enum"])
+    if "$ref" in kind:
+        return "a mapping"
     if "const" in kind:
         return f"`{kind['const']}`"
     match kind["type"]:
@@ -80,6 +82,8 @@ def _values(kind: dict[str, Any]) -> str:
             return "`true`, `false`"
         case "null":
             return "`null`"
+        case "object":
+            return f"a mapping to {_values(kind['additionalProperties'])}"
         case "array":
             least = "one or more" if kind.get("minItems") else "any number"
             return f"a list, {least}: {_values(kind['items'])}"

@@ -4,8 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -44,10 +48,22 @@ SMALL = {
 """The sample recipe, small enough to run whole in a test."""
 
 
-class Checkout:
-    """A copy of the repository with its own git history and DVC cache, on the small recipe."""
+SMALL_LOG = {
+    "ingest.interactions.columns": {"user": "who", "item": "what", "time": "at"},
+    "ingest.interactions.time_unit": "iso",
+    "candidates.top_k": 20,
+    "evaluate.bootstrap": 200,
+    "audit.max_rank_excess": 0.9,
+}
+"""The recipe for a log, for the one that `small_log` writes."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Checkout:
+    """A copy of the repository with its own git history and DVC cache, on a small recipe."""
+
+    def __init__(
+        self, folder: Path, recipe: str = "sample", settings: Mapping[str, Any] = SMALL
+    ) -> None:
         self.folder = folder
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
@@ -60,8 +76,8 @@ class Checkout:
             if (ROOT / name).is_file() and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        params = yaml.safe_load((ROOT / "recipes" / "sample.yaml").read_text())
-        for dotted, value in SMALL.items():
+        params = yaml.safe_load((ROOT / "recipes" / f"{recipe}.yaml").read_text())
+        for dotted, value in settings.items():
             *path, last = dotted.split(".")
             section = params
             for part in path:
@@ -101,6 +117,37 @@ class Checkout:
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which `dvc repro` has run once, whole."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.run("dvc", "repro")
+    checkout.commit("reproduced")
+    return checkout
+
+
+def small_log(seed: int = 3) -> str:
+    """A log in which what comes next is known: twelve series of six, mostly taken in their order.
+
+    A user follows one series after another, a day or more between two moments; one moment in five
+    is a whim.
+    """
+    rng = np.random.default_rng(seed)
+    lines = ["who,what,at"]
+    for user in range(240):
+        day = int(rng.integers(0, 300))
+        for series in rng.permutation(12)[: rng.integers(2, 5)]:
+            for part in range(6):
+                whim = rng.random() < 0.2
+                item = f"{rng.integers(12)}-{rng.integers(6)}" if whim else f"{series}-{part}"
+                at = date(2022, 1, 1) + timedelta(days=day)
+                lines.append(f"u{user},{item},{at.isoformat()}T00:00:00")
+                day += int(rng.integers(1, 6))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def small_log_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which `dvc repro` has run once, whole, on a log without words."""
+    checkout = Checkout(tmp_path_factory.mktemp("log"), "interactions", SMALL_LOG)
+    (checkout.folder / "data" / "raw").mkdir(parents=True, exist_ok=True)
+    (checkout.folder / "data" / "raw" / "log.csv").write_text(small_log())
     checkout.run("dvc", "repro")
     checkout.commit("reproduced")
     return checkout

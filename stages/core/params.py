@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stages.core.log import UserError
 
-RetrieverName = Literal["bm25", "dense_base", "dense", "sparse"]
+RetrieverName = Literal["popular", "item_knn", "bm25", "dense_base", "dense", "sparse"]
+READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn")
+"""Retrievers that answer a query without words: they know the items of their window's events."""
+Event = Literal["view", "cart", "purchase", "rate"]
 RankerName = Literal["lightgbm", "xgboost"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -50,10 +53,63 @@ class Amazon(Section):
     )
 
 
+class Columns(Section):
+    """What the columns of a log are called; `column_0` and so on in a file without a header."""
+
+    user: str = Field("user_id", description="Who.")
+    item: str = Field("item_id", description="What.")
+    time: str = Field("timestamp", description="When.")
+    event: str | None = Field(None, description="What was done; null where all is one event.")
+    value: str | None = Field(None, description="A rating or weight; null for 1.")
+
+
+class ItemFile(Section):
+    """A file that says something of items, one or more rows an item."""
+
+    file: str
+    columns: dict[Literal["item_id", "title", "description", "categories", "brand", "price"], str]
+    separator: str = ","
+    header: bool = True
+    list_separator: str = "|"
+
+
+class Interactions(Section):
+    """A log of who did what when, CSV (also .gz) or parquet; its lists are rows of their own."""
+
+    events: list[str] = Field(
+        ["*.csv*", "*.parquet"], min_length=1, description="Globs of the log's files."
+    )
+    columns: Columns = Columns()
+    separator: str = Field(",", min_length=1, max_length=1, description="Between columns of CSV.")
+    header: bool = Field(True, description="Whether the first line of CSV names the columns.")
+    time_unit: Literal["s", "ms", "iso"] = Field(
+        "ms", description="Seconds or milliseconds since 1970, or text as in ISO 8601."
+    )
+    event: Event = Field("purchase", description="What was done, where no column says it.")
+    events_named: dict[str, Event] = Field(
+        {}, description="Names that the log has for events, such as `addtocart: cart`."
+    )
+    items: list[ItemFile] = Field(
+        [],
+        description="Files about items: `file`, a glob, and `columns`, a mapping of `item_id`, "
+        "`title`, `description`, `categories`, `brand` or `price` to theirs; also `separator`, "
+        "`header` and `list_separator` of categories.",
+    )
+
+    @model_validator(mode="after")
+    def _items_have_ids(self) -> Self:
+        for about in self.items:
+            if "item_id" not in about.columns:
+                raise ValueError(f"items: the columns of {about.file!r} name no item_id")
+        return self
+
+
 class Ingest(Section):
     """Raw files to items, users, events and impressions."""
 
-    source: Literal["sample", "amazon"] = Field("sample", description="Which reader runs.")
+    source: Literal["sample", "amazon", "interactions"] = Field(
+        "sample", description="Which reader runs."
+    )
     folder: Path = Field(Path("data/raw"), description="Folder of the raw files, watched by DVC.")
     on_bad_row: Literal["fail", "skip"] = Field(
         "fail", description="A bad line ends the run, or is counted, logged and left out."
@@ -63,12 +119,18 @@ class Ingest(Section):
     )
     sample: Sample = Sample()
     amazon: Amazon = Amazon()
+    interactions: Interactions = Interactions()
 
 
 class Split(Section):
     """Cuts in time, and the slice of train that re-rankers learn from."""
 
     method: Literal["fractions", "cutoffs"] = Field("fractions", description="How cuts are placed.")
+    queries: Literal["reviews", "moments"] = Field(
+        "reviews",
+        description="A held-out review asks in its words; or all that a user did at one time is "
+        "asked for without any.",
+    )
     train: Fraction = Field(0.8, description="Share of events, oldest first, that is train.")
     valid: Fraction = Field(0.1, description="Share that follows and is valid; the rest is test.")
     train_end_ms: int | None = Field(None, description="Last millisecond of train (`cutoffs`).")
@@ -236,6 +298,38 @@ class Embed(Section):
     )
 
 
+class Popular(Section):
+    """What many choose now, the same for everybody."""
+
+    half_life_days: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Days after which an event counts half."
+    )
+    prior_impressions: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="Impressions at the mean click rate that every item is credited with."
+    )
+    repeat: bool = Field(False, description="Items of the history may be found again.")
+
+
+class ItemKnn(Section):
+    """Items that go with those of the history."""
+
+    similarity: Literal["directional", "cosine", "bm25"] = Field(
+        "directional", description="What follows what; cosine of users; products of BM25 weights."
+    )
+    window: Positive = Field(
+        20, description="Moments of a user over which one item follows another (`directional`)."
+    )
+    damping: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="Power of both items' counts that divides (`directional`)."
+    )
+    recency: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Weight of a moment of the history relative to the one after it."
+    )
+    max_history: Positive = Field(50, description="Newest moments of a history that are read.")
+    neighbours: Positive = Field(500, description="Similar items kept for each.")
+    repeat: bool = Field(False, description="Items of the history may be found again.")
+
+
 class Bm25(Section):
     """Okapi BM25 (Robertson and Zaragoza, 2009) over stemmed words."""
 
@@ -252,6 +346,8 @@ class Dense(Section):
 class Fit(Section):
     """One section a retriever."""
 
+    popular: Popular = Popular()
+    item_knn: ItemKnn = ItemKnn()
     bm25: Bm25 = Bm25()
     dense_base: Dense = Dense()
     dense: Dense = Dense()

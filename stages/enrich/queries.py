@@ -15,7 +15,9 @@ log = get_logger(__name__)
 
 
 def word_queries(queries: pl.DataFrame, keywords: pl.DataFrame, settings: Queries) -> pl.DataFrame:
-    """Return the queries that have words, with the text that `settings` asks for.
+    """Return the queries with the text that `settings` asks for.
+
+    A review of which no words are left is no query; who asks without words goes on doing so.
 
     Args:
         queries: the queries table; a review's query has the id of its event.
@@ -33,9 +35,10 @@ def word_queries(queries: pl.DataFrame, keywords: pl.DataFrame, settings: Querie
             how="left",
             maintain_order="left",
         )
-        .with_columns(pl.concat_str(parts, separator=". ", ignore_nulls=True).alias("text"))
-        .drop("keywords")
-        .filter(pl.col("text").str.len_chars() > 0)
+        .with_columns(words=pl.concat_str(parts, separator=". ", ignore_nulls=True))
+        .filter(pl.col("text").is_null() | (pl.col("words").str.len_chars() > 0))
+        .with_columns(text=pl.when(pl.col("text").is_not_null()).then("words"))
+        .drop("keywords", "words")
     )
 
 
@@ -58,9 +61,9 @@ def main(
         )
     tables.write(queries, queries_file, tables.QUERIES)
     log.info(
-        "%d review queries, %d queries with %s, %d dropped for want of words",
+        "%d held-out queries, %d of them with %s, %d dropped for want of words",
         review_queries.height,
-        queries.height,
+        queries["text"].count(),
         params.queries.text,
         review_queries.height - queries.height,
     )

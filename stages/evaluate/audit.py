@@ -67,7 +67,7 @@ def main(
         texts.check_pairs(pairs, items, events, keywords, documents),
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),
-        lists.check_candidates(retrieved, queries, documents),
+        lists.check_candidates(retrieved, queries, documents, events),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(examples, queries, blend),
         learning.check_label_features(examples, limits.max_feature_auc),

@@ -36,6 +36,10 @@ def read_source(options: Ingest, seed: int, params_file: Path) -> Ingested:
         from stages.prepare.sources import sample
 
         return sample.generate(options.sample, seed)
+    if options.source == "interactions":
+        from stages.prepare.sources import interactions
+
+        return interactions.ingest(options, raw_folder(options, params_file))
     from stages.prepare.sources import amazon
 
     return amazon.ingest(options, raw_folder(options, params_file))

@@ -1,4 +1,4 @@
-"""Events in; events marked as fit, rank, valid or test by time, and review queries, out."""
+"""Events in; events marked as fit, rank, valid or test by time, and held-out queries, out."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +71,35 @@ def review_queries(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def moment_queries(events: pl.DataFrame) -> pl.DataFrame:
+    """Return a query without words for each user and moment in rank, valid and test.
+
+    Its targets are what the user chose then, all at once; its id is that of the first of these
+    events.
+    """
+    from stages.prepare.splitting.histories import histories
+
+    held_out = events.with_row_index("row").filter(pl.col("split") != "fit")
+    moments = (
+        held_out.sort("user_id", "timestamp", "event_id")
+        .group_by("user_id", "timestamp", maintain_order=True)
+        .agg(
+            pl.first("event_id", "row", "split"),
+            targets=pl.col("item_id").unique().sort(),
+        )
+        .sort("event_id")
+    )
+    return moments.select(
+        pl.col("event_id").alias("query_id"),
+        "user_id",
+        "timestamp",
+        text=pl.lit(None, pl.String),
+        history=histories(events, moments["row"]),
+        targets="targets",
+        split="split",
+    )
+
+
 def _last(times: pl.Series, share: float) -> int:
     """The time of the event at which `share` of the sorted times ends."""
     return int(times[max(round(len(times) * share), 1) - 1])
@@ -107,7 +136,8 @@ def main(
     marked = mark(table, ends)
     with ThreadPoolExecutor(1) as writer:  # Texts compress while histories are looked up.
         writing = writer.submit(tables.write, marked, split_events, tables.SPLIT_EVENTS)
-        asked = review_queries(marked)
+        make = review_queries if params.split.queries == "reviews" else moment_queries
+        asked = make(marked)
         tables.write(asked, queries, tables.QUERIES)
         writing.result()
     counted = {part: int((marked["split"] == part).sum()) for part in tables.PARTS}

@@ -1,4 +1,4 @@
-"""Fit: documents and embeddings in, one retriever fitted on each window out."""
+"""Fit: documents, embeddings and events in, one retriever fitted on each window out."""
 
 import shutil
 from pathlib import Path
@@ -16,24 +16,33 @@ from stages.retrieve.retrievers import ENCODER_OF, TrainingData, make_retriever
 
 log = get_logger(__name__)
 
+_EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "split"]
+
 
 def of_window(
     window: str,
     documents: pl.DataFrame,
     embeddings: pl.DataFrame | None,
     encoder: CachedEncoder | None,
+    events: pl.DataFrame,
+    impressions: pl.DataFrame,
 ) -> TrainingData:
-    """Cut out what is known at the end of a window."""
+    """Cut out what is known at the end of a window, which is that of its last event."""
+    known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
     return TrainingData(
         documents.filter(window=window).sort("item_id"),
         None if embeddings is None else embeddings.filter(window=window).sort("item_id"),
         encoder,
+        known,
+        impressions.filter(pl.col("timestamp") <= known["timestamp"].max()),
     )
 
 
 def main(
     retriever: Annotated[str, typer.Argument(help="Name of the retriever.")],
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    events_file: Path = files.SPLIT_EVENTS,
+    impressions_file: Path = files.IMPRESSIONS,
     documents_file: Path = files.DOCUMENTS,
     embeddings_folder: Path = files.EMBEDDINGS,
     encoders_folder: Path = files.ENCODERS,
@@ -43,6 +52,8 @@ def main(
     params = load_params(params_file)
     name = cast(RetrieverName, retriever)
     documents = tables.read(documents_file, tables.DOCUMENTS)
+    events = tables.read(events_file, tables.SPLIT_EVENTS, _EVENT_COLUMNS)
+    impressions = tables.read(impressions_file, tables.IMPRESSIONS)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
         if name in ENCODER_OF:
@@ -51,12 +62,18 @@ def main(
             encoder = CachedEncoder(encoders_folder / which)
             shutil.copytree(encoders_folder / which, folder / "encoder")
         for window in tables.WINDOWS:
-            data = of_window(window, documents, embeddings, encoder)
+            data = of_window(window, documents, embeddings, encoder, events, impressions)
             made = make_retriever(name, params.fit)
             made.fit(data)
             (folder / window).mkdir()
             made.save(folder / window)
-            log.info("%s, window %s: %d documents", name, window, data.documents.height)
+            log.info(
+                "%s, window %s: %d documents, %d events",
+                name,
+                window,
+                data.documents.height,
+                0 if data.events is None else data.events.height,
+            )
 
 
 if __name__ == "__main__":

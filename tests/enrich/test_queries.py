@@ -23,7 +23,7 @@ def query_frame(texts: dict[str, str | None]) -> pl.DataFrame:
     )
 
 
-REVIEWS = query_frame({"e1": " For my\nson ", "e2": "Loud", "e3": None, "e4": "  ", "e5": "ok"})
+REVIEWS = query_frame({"e1": " For my\nson ", "e2": "Loud", "e3": "", "e4": "  ", "e5": "ok"})
 KEYWORDS = pl.DataFrame(
     {
         "event_id": ["e1", "e2", "e3", "e4", "e0"],
@@ -46,6 +46,13 @@ def test_words_of_queries(text: str, expected: dict[str, str]) -> None:
     queries = word_queries(REVIEWS, KEYWORDS, settings)
     assert dict(queries.select("query_id", "text").iter_rows()) == expected
     assert queries.columns == list(tables.QUERIES.columns)
+
+
+def test_who_asks_without_words_goes_on_doing_so() -> None:
+    asked = query_frame({"e1": "Loud", "e6": None})
+    for text in ("review_text", "keywords", "both"):
+        found = word_queries(asked, KEYWORDS, Queries.model_validate({"text": text}))
+        assert found.filter(query_id="e6")["text"].to_list() == [None]
 
 
 def test_stage_drops_wordless_queries_and_keeps_the_rest(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         texts.check_pairs(w.pairs, w.items, w.events, w.keywords, w.documents),
         texts.check_copies(w.queries, w.events),
         learning.check_encoder(finetune or {}, w.pairs),
-        lists.check_candidates(retrieved, w.queries, w.documents),
+        lists.check_candidates(retrieved, w.queries, w.documents, w.events),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(w.examples, w.queries, w.blend),
         learning.check_label_features(w.examples, limits.max_feature_auc),
@@ -305,6 +305,16 @@ def test_a_planted_leak_fails_the_check_that_is_made_for_it(
     assert failing(checks) == expected
     assert any(said in checks[name].message for name in expected), checks
     assert all(checks[name].figures for name in expected)
+
+
+def test_by_history_only_items_that_the_window_had_events_of_are_found(world: World) -> None:
+    """The catalogue tells of items that nobody chose yet: words find them, histories cannot."""
+    own = world.candidates.filter(retriever=pl.col("retriever").min()).drop("retriever")
+    told = (world.queries, world.documents, world.events)
+    assert lists.check_candidates({"bm25": own}, *told).passed
+    found = lists.check_candidates({"item_knn": own}, *told)
+    assert "item_knn candidates unknown to their window" in found.message
+    assert lists.check_candidates({"item_knn": own.clear(), "blend": own}, *told).passed
 
 
 def test_an_item_unknown_to_the_window_is_no_candidate(world: World) -> None:

@@ -186,3 +186,18 @@ def test_reviews_without_words_ask_nothing():
     queries = split.review_queries(split.mark(table, {"fit": 2, "rank": 4, "valid": 6}))
     assert queries.is_empty()
     tables.check(queries, tables.QUERIES)
+
+
+def test_a_moment_is_one_query_without_words():
+    table = events(
+        ("u", "a", 1), ("v", "a", 2), ("u", "b", 3), ("u", "c", 50), ("u", "b", 50), ("v", "d", 60)
+    )
+    parts = ["fit", "fit", "fit", "valid", "valid", "test"]
+    marked = table.with_columns(pl.Series("split", parts, pl.Enum(tables.PARTS)))
+    asked = tables.check(split.moment_queries(marked), tables.QUERIES)
+    assert asked["query_id"].to_list() == ["00003", "00005"]
+    assert asked["targets"].to_list() == [["b", "c"], ["d"]]
+    assert asked["text"].to_list() == [None, None]
+    assert asked["split"].to_list() == ["valid", "test"]
+    past = [[step["item_id"] for step in history] for history in asked["history"].to_list()]
+    assert past == [["a", "b"], ["a"]]

@@ -1,9 +1,13 @@
-"""One fitted retriever of each kind, on documents of which every one has a word of its own."""
+"""One fitted retriever of each kind, in a small shop where the right answers are known.
+
+Every document has a word of its own; and whoever chose the companion of an item then chose it.
+"""
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +27,11 @@ TEXTS = {f"i{n:02d}": f"{word} wood" for n, word in enumerate(OWN)}
 # Two items, far apart by id, that read the same.
 TWINS = ("a-twin", "z-twin")
 TEXTS |= dict.fromkeys(TWINS, "pedal metal")
+TWINS_ASKED = "pedal metal"
+"""The words that both twins hold; as a shopper, who has chosen what goes with both."""
+COMPANIONS = {word: f"c{n:02d}" for n, word in enumerate(OWN)}
+"""The item that was chosen before the one of that word."""
+START = datetime(2023, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,25 +45,65 @@ def documents() -> pl.DataFrame:
     return pl.DataFrame({"item_id": list(TEXTS), "text": list(TEXTS.values())}).sort("item_id")
 
 
-def queries(texts: list[str | None]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"query_id": [f"q{n:02d}" for n in range(len(texts))], "text": texts},
-        schema={"query_id": pl.String, "text": pl.String},
-    )
+def events() -> pl.DataFrame:
+    """Three users for each word chose the companion, then the item; three chose both twins."""
+    baskets = [([COMPANIONS[word]], [f"i{n:02d}"]) for n, word in enumerate(OWN)]
+    baskets.append((["c-twin"], list(TWINS)))
+    rows = [
+        {"user_id": f"u{n}-{place}", "item_id": item, "timestamp": START + timedelta(days=day)}
+        for place, both in enumerate(baskets)
+        for n in range(3)
+        for day, basket in enumerate(both)
+        for item in basket
+    ]
+    schema = {name: tables.EVENTS.columns[name] for name in ("user_id", "item_id", "timestamp")}
+    return pl.DataFrame(rows, schema)
+
+
+def queries(
+    texts: Sequence[str | None], histories: Sequence[Sequence[str]] | None = None
+) -> pl.DataFrame:
+    """Queries of nobody known, with words, or with what was chosen, all at one moment."""
+    now = START + timedelta(days=30)
+    rows = [
+        {
+            "query_id": f"q{n:02d}",
+            "user_id": None,
+            "timestamp": now,
+            "text": text,
+            "history": [
+                {"item_id": item, "timestamp": now - timedelta(days=1)}
+                for item in (histories[n] if histories else [])
+            ],
+            "targets": [],
+            "split": "test",
+        }
+        for n, text in enumerate(texts)
+    ]
+    return pl.DataFrame(rows, tables.QUERIES.columns)
+
+
+def shoppers(words: Sequence[str | None]) -> pl.DataFrame:
+    """Who asks without words: they have chosen what goes with the items that hold the words."""
+    past = {TWINS_ASKED: ["c-twin"]} | {word: [item] for word, item in COMPANIONS.items()}
+    every = list(COMPANIONS.values())
+    histories = [[] if word is None else past.get(word, every) for word in words]
+    return queries([None] * len(words), histories)
 
 
 @dataclass(frozen=True)
 class Case:
     """A retriever, fitted, saved as the stage `fit` saves it.
 
-    `ask` makes of an item's own word a query that only this item answers best: the word, where
-    words are what is compared, and the item's whole text for an encoder that knows no words.
+    `ask` makes of items' own words the queries that only these items answer best: the word, where
+    words are what is compared, the item's whole text for an encoder that knows no words, and the
+    item's companion as the history where behaviour is what is known. None asks nothing.
     """
 
     name: RetrieverName
     fitted: Retriever
     folder: Path
-    ask: Callable[[str], str]
+    ask: Callable[[Sequence[str | None]], pl.DataFrame]
 
     def load(self, store: Path | None = None) -> Retriever:
         return load_retriever(self.name, self.folder / "train", store)
@@ -74,7 +123,7 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
     made = make_retriever(name, Fit())
     params = settings_of(name, folder / "model", seed)
     (folder / "train").mkdir(parents=True)
-    data = TrainingData(documents())
+    data = TrainingData(documents(), events=events())
     if params is not None:
         tiny_models.described(folder / "encoder", params)
         encoder = CachedEncoder(folder / "encoder")
@@ -83,14 +132,22 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
             window=pl.lit("train").cast(tables.EMBEDDINGS.columns["window"])
         )
         frame = embeddings_frame(keyed, encoded, encoder.model.model_hash)
-        data = TrainingData(data.documents, frame, encoder)
+        data = TrainingData(data.documents, frame, encoder, data.events)
     made.fit(data)
     made.save(folder / "train")
-    whole = name == "dense"
-    return Case(name, made, folder, lambda word: f"{word} wood" if whole else word)
+    ask = {"dense": whole_texts, "item_knn": shoppers, "popular": shoppers}.get(name, queries)
+    return Case(name, made, folder, ask)
 
 
-@pytest.fixture(scope="session", params=["bm25", "dense_base", "dense", "sparse"])
+def whole_texts(words: Sequence[str | None]) -> pl.DataFrame:
+    """Queries with the whole texts of the items that hold the words."""
+    return queries([f"{word} wood" if word in OWN else word for word in words])
+
+
+EVERY: list[RetrieverName] = ["popular", "item_knn", "bm25", "dense_base", "dense", "sparse"]
+
+
+@pytest.fixture(scope="session", params=EVERY)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     return fit(request.param, tmp_path_factory.mktemp(request.param))
 

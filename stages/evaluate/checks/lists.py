@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import polars as pl
 
 from stages.core import metrics
-from stages.core.tables import WINDOW_OF_SPLIT
+from stages.core.params import READS_HISTORY
+from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.evaluate.figures.intervals import Bootstrap
 
@@ -13,23 +14,37 @@ RANKED = ("valid", "test")
 
 
 def check_candidates(
-    lists: Mapping[str, pl.DataFrame], queries: pl.DataFrame, documents: pl.DataFrame
+    lists: Mapping[str, pl.DataFrame],
+    queries: pl.DataFrame,
+    documents: pl.DataFrame,
+    events: pl.DataFrame,
 ) -> Check:
     """Candidates answer known queries, are known to the window behind them, and stand in order.
 
-    An item that the window has no document of cannot come from a retriever fitted on that window.
+    A retriever that reads words and was fitted on a window cannot give an item of which the window
+    has no document, and one that reads histories none of which it has no event.
 
     Args:
-        lists: query_id, item_id, score, rank, by retriever.
+        lists: query_id, item_id, score, rank, by retriever and for the blend.
         queries: query_id, split.
         documents: window, item_id.
+        events: item_id, split.
     """
     faults = {}
     windows = queries.select("query_id", pl.col("split").cast(pl.String)).with_columns(
         window=pl.col("split").replace_strict(WINDOW_OF_SPLIT, default=None)
     )
-    known = documents.select(pl.col("window").cast(pl.String), "item_id")
+    written = documents.select(pl.col("window").cast(pl.String), "item_id")
+    chosen = pl.concat(
+        events.filter(pl.col("split").is_in(parts))
+        .select(pl.lit(window).alias("window"), "item_id")
+        .unique()
+        for window, parts in PARTS_OF_WINDOW.items()
+    )
     for name, rows in lists.items():
+        known = chosen if name in READS_HISTORY else written
+        if name == "blend" and not set(lists).isdisjoint(READS_HISTORY):
+            known = pl.concat([written, chosen]).unique()
         placed = rows.join(windows, on="query_id", how="left", maintain_order="left")
         strange = placed.filter(pl.col("window").is_null())
         future = placed.join(known, on=["window", "item_id"], how="anti")

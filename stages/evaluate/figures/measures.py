@@ -11,7 +11,8 @@ from stages.evaluate.figures.intervals import Bootstrap, Figures, PerQuery
 from stages.evaluate.figures.slices import SLICES
 
 BLEND = "blend"
-BASELINE = "bm25"
+BASELINES = ("bm25", "popular")
+"""Of these the first that runs is what the others are held against."""
 ATTRIBUTED = ("ndcg@3", "ndcg@5", "ndcg@10", "map", "mrr")
 COVERED = 10
 """Places of a list whose coverage is reported beside that of the whole list."""
@@ -76,12 +77,13 @@ def retriever_pairs(names: Iterable[str], valid: PerQuery) -> list[tuple[str, st
     retriever, which is best by recall@10 on valid.
     """
     single = [name for name in names if name != BLEND]
-    pairs = [(name, BASELINE) for name in single if name != BASELINE and BASELINE in single]
+    baseline = next((name for name in BASELINES if name in single), None)
+    pairs = [(name, baseline) for name in single if baseline and name != baseline]
     if {"dense", "dense_base"} <= set(single):
         pairs.append(("dense", "dense_base"))
     best = max(single, key=lambda name: (valid[name]["recall@10"].mean() or 0.0, name))
-    opponents = {BASELINE} & set(single) | {best}
-    return pairs + [(BLEND, name) for name in sorted(opponents)]
+    opponents = sorted({baseline or best, best})
+    return pairs + [(BLEND, name) for name in opponents]
 
 
 def ranker_pairs(names: Iterable[str]) -> list[tuple[str, str]]:

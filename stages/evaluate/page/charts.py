@@ -11,13 +11,15 @@ from markupsafe import Markup
 
 from stages.core.metrics import DEPTHS, Interval
 
-_PALETTE = ("#cc79a7", "#8c6d31", "#5f9ea0", "#b0413e", "#7a8b2e", "#5d6dbe")
+_PALETTE = ("#cc79a7", "#5f9ea0", "#b0413e", "#7a8b2e")
 _FIXED = {
     "blend": "#1f2933",
     "bm25": "#0072b2",
     "dense_base": "#56b4e9",
     "dense": "#e69f00",
     "sparse": "#9467bd",
+    "popular": "#8c6d31",
+    "item_knn": "#5d6dbe",
     "lightgbm": "#009e73",
     "xgboost": "#d55e00",
 }

@@ -87,13 +87,16 @@ def tiles(
     best = best_ranker(ranking)
     blend = retrieval["blend"].get("test", {})
     ranked = ranking[best].get("test", {})
-    found = comparisons["test"]["retrieval"].get("blend_vs_bm25", {})
+    compared = comparisons["test"]["retrieval"]
+    other = "popular" if "blend_vs_popular" in compared else "bm25"
+    found = compared.get(f"blend_vs_{other}", {})
+    baseline = {"bm25": "BM25", "popular": "what is popular"}[other]
     against = comparisons["test"]["ranking"].get(f"{best}_vs_blend", {})
     wanted = [
         (ranked, _HEADLINE, f"NDCG@5, {best}", against.get(_HEADLINE), "the blend"),
         (ranked, "mrr", f"MRR, {best}", against.get("mrr"), "the blend"),
-        (blend, "recall@10", "Recall@10, retrieval", found.get("recall@10"), "BM25"),
-        (blend, "recall@100", "Recall@100, retrieval", found.get("recall@100"), "BM25"),
+        (blend, "recall@10", "Recall@10, retrieval", found.get("recall@10"), baseline),
+        (blend, "recall@100", "Recall@100, retrieval", found.get("recall@100"), baseline),
     ]
     return [
         Tile(

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -68,7 +69,7 @@ def examples_of(
             Example(
                 query_id=query,
                 date=f"{row['timestamp']:%Y-%m-%d}",
-                text=_short(row["text"] or "", _QUERY_CHARS),
+                text=_short(row["text"] or _past(row["history"], titles), _QUERY_CHARS),
                 history=len(row["history"]),
                 targets=[titles.get(item, item) for item in row["targets"]],
                 before=_rows(first, wanted, titles, {}),
@@ -90,6 +91,12 @@ def names_of(items: pl.DataFrame, documents: pl.DataFrame, wanted: pl.Series) ->
         item: _short(title, 140) if title else _short(f"{item} {_words(text)}", _SNIPPET_CHARS)
         for item, title, text in frame.rows()
     }
+
+
+def _past(history: list[dict[str, Any]], titles: dict[str, str]) -> str:
+    """What is said of a query without words: what was chosen before, newest first."""
+    chosen = [titles.get(step["item_id"], step["item_id"]) for step in reversed(history)]
+    return "No words. Chose before: " + ("; ".join(chosen) or "nothing") + "."
 
 
 def _rows(

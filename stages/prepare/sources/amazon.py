@@ -12,6 +12,7 @@ from stages.core import tables
 from stages.core.log import UserError, get_logger, progress
 from stages.core.params import Ingest
 from stages.prepare.sources import Ingested
+from stages.prepare.sources.found import found_files
 from stages.prepare.sources.json_lines import BadRows, Check, Shape, read
 
 log = get_logger(__name__)
@@ -165,10 +166,10 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     Raises:
         UserError: the folder or review files are not there, hold no review, or a line is bad.
     """
-    metadata_files = _found(folder, options.amazon.metadata)
+    metadata_files = found_files(folder, options.amazon.metadata, "ingest.amazon")
     review_files = [
         path
-        for path in _found(folder, options.amazon.reviews)
+        for path in found_files(folder, options.amazon.reviews, "ingest.amazon")
         if path not in metadata_files and not path.name.startswith("meta_")
     ]
     if not review_files:
@@ -303,21 +304,6 @@ def price(column: str) -> pl.Expr:
     )
     text = pl.col(column).str.extract(number, 1).str.replace_all(",", "")
     return text.cast(pl.Float64, strict=False)
-
-
-def _found(folder: Path, globs: Sequence[str]) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; correct ingest.folder")
-    found: set[Path] = set()
-    for glob in globs:
-        try:
-            found.update(path for path in folder.glob(glob) if path.is_file())
-        except (NotImplementedError, ValueError) as error:
-            raise UserError(
-                f"ingest.amazon: {glob!r} is no glob inside {folder} ({error}); write it relative "
-                "to ingest.folder, such as '**/*.jsonl.gz'"
-            ) from error
-    return sorted(found)
 
 
 def _read_all(paths: Sequence[Path], shapes: tuple[Shape, ...], bad: BadRows) -> list[pl.DataFrame]:

@@ -1,11 +1,12 @@
 """A bundle, loaded: queries in, ranked items out, by the functions of the offline stages."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 import polars as pl
 
+from stages.core.params import READS_HISTORY
 from stages.core.tables import HISTORY, QUERIES, TIME
 from stages.publish.serving.manifest import Manifest, read_manifest
 from stages.rank.features import FeatureProgram
@@ -90,19 +91,52 @@ class Recommender:
             .sort("query_id", "rank")
         )
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether a retriever answers words."""
+        return not set(self.manifest.retrievers) <= set(READS_HISTORY)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether a retriever answers who asks without words."""
+        return not set(self.manifest.retrievers).isdisjoint(READS_HISTORY)
+
+    def known(self, item_ids: list[str]) -> list[str]:
+        """Return those of the ids that are in the bundle's catalogue, in their order."""
+        catalogue = set(self._items["item_id"])
+        return [item for item in item_ids if item in catalogue]
+
 
 def text_queries(texts: list[str]) -> pl.DataFrame:
     """Turn texts into queries of nobody known, asked now; ids are their places."""
+    return _queries([(text, []) for text in texts])
+
+
+def history_queries(histories: list[list[str]]) -> pl.DataFrame:
+    """Turn what was chosen, oldest first, into queries without words, asked now.
+
+    Each item counts as chosen a second after the one before it, the last a second ago.
+    """
+    return _queries([(None, history) for history in histories])
+
+
+def _queries(asked: list[tuple[str | None, list[str]]]) -> pl.DataFrame:
     now = datetime.now(UTC)
     return pl.DataFrame(
         {
-            "query_id": [str(place) for place in range(len(texts))],
-            "user_id": [None] * len(texts),
-            "timestamp": [now] * len(texts),
-            "text": texts,
-            "history": [[]] * len(texts),
-            "targets": [[]] * len(texts),
-            "split": ["test"] * len(texts),
+            "query_id": [str(place) for place in range(len(asked))],
+            "user_id": [None] * len(asked),
+            "timestamp": [now] * len(asked),
+            "text": [text for text, _ in asked],
+            "history": [
+                [
+                    {"item_id": item, "timestamp": now - timedelta(seconds=len(history) - place)}
+                    for place, item in enumerate(history)
+                ]
+                for _, history in asked
+            ],
+            "targets": [[]] * len(asked),
+            "split": ["test"] * len(asked),
         },
         schema=QUERIES.columns | {"timestamp": TIME, "history": HISTORY},
     )

@@ -10,6 +10,14 @@ __all__ = ["ENCODER_OF", "Retriever", "TrainingData", "load_retriever", "make_re
 
 def make_retriever(name: RetrieverName, params: Fit) -> Retriever:
     """Return the unfitted retriever of that name."""
+    if name == "popular":
+        from stages.retrieve.retrievers.popular import PopularRetriever
+
+        return PopularRetriever(params.popular)
+    if name == "item_knn":
+        from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
+
+        return ItemKnnRetriever(params.item_knn)
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 
@@ -31,6 +39,14 @@ def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None)
         folder: a window's folder; the encoder, where it needs one, lies beside it as `encoder`.
         store: where query vectors are kept; None keeps none.
     """
+    if name == "popular":
+        from stages.retrieve.retrievers.popular import PopularRetriever
+
+        return PopularRetriever.load(folder)
+    if name == "item_knn":
+        from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
+
+        return ItemKnnRetriever.load(folder)
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 

@@ -27,11 +27,15 @@ class TrainingData:
         documents: item_id and text of every item that has a document, sorted by item_id.
         embeddings: rows of the embeddings table, sorted by item_id, for retrievers with an encoder.
         encoder: the encoder that made them.
+        events: the window's events, for retrievers that learn from behaviour.
+        impressions: those up to the window's last event.
     """
 
     documents: pl.DataFrame
     embeddings: pl.DataFrame | None = None
     encoder: CachedEncoder | None = None
+    events: pl.DataFrame | None = None
+    impressions: pl.DataFrame | None = None
 
 
 class Retriever(Protocol):
@@ -45,7 +49,8 @@ class Retriever(Protocol):
         """Return up to `k` candidates a query, best first, ties by item id.
 
         Args:
-            queries: at least query_id and text; a null text finds nothing.
+            queries: a queries table, of which targets and split are not read; without the words
+                or the history that a retriever reads a query finds nothing.
             k: candidates a query.
 
         Returns:

@@ -12,17 +12,20 @@ from stages.core.log import UserError
 from stages.core.params import Fit, RetrieverName
 from stages.retrieve.retrievers import TrainingData, load_retriever, make_retriever
 from stages.retrieve.retrievers.bm25 import _best
-from tests.retrieve.conftest import OWN, TEXTS, TWINS, Case, queries
+from tests.retrieve.conftest import EVERY, OWN, TEXTS, TWINS, TWINS_ASKED, Case, events, queries
 
 WITH_ENCODER: list[RetrieverName] = ["dense_base", "dense", "sparse"]
+LEARNED = [name for name in EVERY if name != "popular"]
+ITEMS = {*TEXTS, *events()["item_id"]}
 
 
 def everything(case: Case) -> pl.DataFrame:
-    return queries([*(case.ask(word) for word in OWN), "pedal metal", "wood", "loud wood metal"])
+    return case.ask([*OWN, TWINS_ASKED, "wood", "loud wood metal"])
 
 
+@pytest.mark.parametrize("case", LEARNED, indirect=True)
 def test_the_one_right_item_comes_first(case: Case) -> None:
-    found = case.fitted.retrieve(queries([case.ask(word) for word in OWN]), 3)
+    found = case.fitted.retrieve(case.ask(OWN), 3)
     first = found.filter(rank=1).sort("query_id")
     assert first["item_id"].to_list() == [f"i{n:02d}" for n in range(len(OWN))]
 
@@ -32,11 +35,11 @@ def test_candidates_are_a_valid_table(case: Case, k: int) -> None:
     found = case.fitted.retrieve(everything(case), k)
     tables.check(found, tables.CANDIDATES)
     assert found["retriever"].unique().to_list() == [case.name]
-    assert set(found["item_id"]) <= set(TEXTS)
+    assert set(found["item_id"]) <= ITEMS
     for _, one in found.group_by("query_id"):
         one = one.sort("rank")
         assert one["rank"].to_list() == list(range(1, one.height + 1))
-        assert one.height <= min(k, len(TEXTS))
+        assert one.height <= min(k, len(ITEMS))
         expected = one.sort(["score", "item_id"], descending=[True, False])
         assert one["item_id"].to_list() == expected["item_id"].to_list()
     if case.name.startswith("dense"):
@@ -50,23 +53,26 @@ def test_fewer_candidates_are_the_first_of_more(case: Case) -> None:
     assert fewer.sort(key)["item_id"].to_list() == more.sort(key)["item_id"].to_list()
 
 
+@pytest.mark.parametrize("case", LEARNED, indirect=True)
 def test_equal_scores_go_by_item_id(case: Case) -> None:
-    found = case.fitted.retrieve(queries(["pedal metal"]), 2)
+    found = case.fitted.retrieve(case.ask([TWINS_ASKED]), 2)
     assert found["item_id"].to_list() == list(TWINS)
     assert found["score"].n_unique() == 1
-    assert case.fitted.retrieve(queries(["pedal metal"]), 1)["item_id"].to_list() == ["a-twin"]
+    assert case.fitted.retrieve(case.ask([TWINS_ASKED]), 1)["item_id"].to_list() == ["a-twin"]
 
 
-@pytest.mark.parametrize("texts", [[], [None], [None, None]], ids=["none", "one", "two"])
-def test_a_query_without_text_finds_nothing(case: Case, texts: list[None]) -> None:
+@pytest.mark.parametrize("case", LEARNED, indirect=True)
+@pytest.mark.parametrize("asked", [[], [None], [None, None]], ids=["none", "one", "two"])
+def test_a_query_of_nothing_finds_nothing(case: Case, asked: list[None]) -> None:
     for retriever in (case.fitted, case.load()):
-        found = retriever.retrieve(queries(list(texts)), 5)
+        found = retriever.retrieve(case.ask(asked), 5)
         assert found.is_empty()
         tables.check(found, tables.CANDIDATES)
 
 
-def test_others_are_answered_beside_one_without_text(case: Case) -> None:
-    found = case.fitted.retrieve(queries([None, case.ask(OWN[3]), None]), 2)
+@pytest.mark.parametrize("case", LEARNED, indirect=True)
+def test_others_are_answered_beside_one_of_nothing(case: Case) -> None:
+    found = case.fitted.retrieve(case.ask([None, OWN[3], None]), 2)
     assert found["query_id"].unique().to_list() == ["q01"]
     assert found.filter(rank=1)["item_id"].item() == "i03"
 

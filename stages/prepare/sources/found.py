@@ -1,0 +1,26 @@
+"""Raw files by the globs of the parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.core.log import UserError
+
+
+def found_files(folder: Path, globs: Sequence[str], parameter: str) -> list[Path]:
+    """Return the files in `folder` that any of the globs matches, sorted.
+
+    Raises:
+        UserError: there is no such folder, or a glob is none; `parameter` says where it was given.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; correct ingest.folder")
+    found: set[Path] = set()
+    for glob in globs:
+        try:
+            found.update(path for path in folder.glob(glob) if path.is_file())
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(
+                f"{parameter}: {glob!r} is no glob inside {folder} ({error}); write it relative "
+                "to ingest.folder, such as '**/*.jsonl.gz'"
+            ) from error
+    return sorted(found)

@@ -1,0 +1,122 @@
+"""What many choose now: the same list for everybody, less what the asker has."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from stages.core.log import UserError
+from stages.core.params import Popular
+from stages.core.storage import read_json, write_json
+from stages.retrieve.retrievers.base import TrainingData, candidates_frame
+
+
+class PopularRetriever:
+    """Items by hotness: events and impressions with exponential decay up to the window's end.
+
+    The hot list holds, an item a row: `event_count`, `impression_count` and `ctr_mean`, where an
+    event or impression of the window's last moment counts 1 and one `half_life_days` before it a
+    half, and a click rate is that of (clicks + prior_impressions x the mean rate) over
+    (impressions + prior_impressions). `score` is the event count plus the clicks that the item's
+    impressions lead one to expect at its rate, which smooths what few have seen.
+    """
+
+    def __init__(self, params: Popular) -> None:
+        self._params = params
+        self.hot = pl.DataFrame(
+            schema={
+                "item_id": pl.String,
+                "score": pl.Float32,
+                "event_count": pl.Float64,
+                "impression_count": pl.Float64,
+                "ctr_mean": pl.Float64,
+            }
+        )
+
+    def fit(self, data: TrainingData) -> None:
+        """Count the window's events and impressions."""
+        if data.events is None:
+            raise UserError("retriever popular needs events")
+        events = data.events.select("item_id", "timestamp")
+        end = events["timestamp"].max()
+        shown = pl.DataFrame([], {"item_id": pl.String, "seen": pl.Float64, "clicked": pl.Float64})
+        if data.impressions is not None:
+            was_clicked = (pl.col("click") > 0).fill_null(False)
+            shown = self._counted(data.impressions, end, seen=pl.lit(1.0), clicked=was_clicked)
+        seen, clicked = (float(shown[name].to_numpy().sum()) for name in ("seen", "clicked"))
+        rate = clicked / seen if seen else 0.0
+        prior = self._params.prior_impressions
+        self.hot = (
+            self._counted(events, end, event_count=pl.lit(1.0))
+            .join(shown, on="item_id", how="full", coalesce=True)
+            .with_columns(
+                pl.col("event_count").fill_null(0.0),
+                impression_count=pl.col("seen").fill_null(0.0),
+                clicks=pl.col("clicked").fill_null(0.0),
+            )
+            .with_columns(
+                ctr_mean=(pl.col("clicks") + prior * rate) / (pl.col("impression_count") + prior)
+            )
+            .select(
+                "item_id",
+                (pl.col("event_count") + pl.col("impression_count") * pl.col("ctr_mean"))
+                .cast(pl.Float32)
+                .alias("score"),
+                "event_count",
+                "impression_count",
+                "ctr_mean",
+            )
+            .filter(pl.col("score") > 0)
+            .sort(["score", "item_id"], descending=[True, False])
+        )
+
+    def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Give everybody the hottest items, less those of their history; see `Retriever`."""
+        ids = self.hot["item_id"].sort()
+        rows = ids.search_sorted(self.hot["item_id"]).to_numpy().astype(np.int64)
+        scores = self.hot["score"].to_numpy()
+        longest = 0 if self._params.repeat else max(queries["history"].list.len(), default=0)
+        depth = min(k + longest, len(rows))
+        wide = (queries.height, depth)
+        keep = np.ones(wide, bool)
+        if longest:
+            place = pl.DataFrame({"item_id": self.hot["item_id"].head(depth)}).with_row_index("at")
+            past = (
+                queries.select(query=pl.int_range(pl.len()), past="history")
+                .explode("past", empty_as_null=False)
+                .with_columns(item_id=pl.col("past").struct.field("item_id"))
+                .join(place, on="item_id")
+            )
+            keep[past["query"].to_numpy(), past["at"].to_numpy()] = False
+        keep &= keep.cumsum(axis=1) <= k
+        ranks_left = np.argsort(~keep, axis=1, kind="stable")[:, :k]
+        items, values = np.broadcast_to(rows[:depth], wide), np.broadcast_to(scores[:depth], wide)
+        return candidates_frame(
+            "popular",
+            queries["query_id"],
+            np.take_along_axis(items, ranks_left, 1),
+            np.take_along_axis(values, ranks_left, 1),
+            ids,
+            np.take_along_axis(keep, ranks_left, 1),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the hot list and the parameters."""
+        self.hot.write_parquet(folder / "hot.parquet")
+        write_json(folder / "retriever.json", {"params": self._params.model_dump()})
+
+    @classmethod
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
+        """Read a fitted retriever; it needs no encoder."""
+        made = cls(Popular.model_validate(read_json(folder / "retriever.json")["params"]))
+        made.hot = pl.read_parquet(folder / "hot.parquet")
+        return made
+
+    def _counted(self, rows: pl.DataFrame, end: object, **counted: pl.Expr) -> pl.DataFrame:
+        """Sum what is counted by item, decayed by its age at the window's end."""
+        age = (pl.lit(end) - pl.col("timestamp")).dt.total_milliseconds() / 86_400_000
+        weight = 0.5 ** (age / self._params.half_life_days)
+        return rows.group_by("item_id", maintain_order=True).agg(
+            (weight * value).sum().alias(name) for name, value in counted.items()
+        )

@@ -1,0 +1,166 @@
+"""Logs of any columns: read exactly, refused with file, row and remedy."""
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages.core import tables
+from stages.core.log import UserError
+from stages.core.params import Ingest
+from stages.prepare.sources import Ingested, interactions
+
+LOG = """who,what,at,did
+7,18292817638588633000,1000,view
+7,18292817638588633001,2000,addtocart
+8,18292817638588633000,3000,transaction
+8,18292817638588633000,3000,transaction
+"""
+COLUMNS = {"user": "who", "item": "what", "time": "at", "event": "did"}
+NAMED = {"addtocart": "cart", "transaction": "purchase"}
+
+
+def settings(**params: Any) -> Ingest:
+    own = {"on_bad_row", "max_bad_rows"} & set(params)
+    outer = {name: params.pop(name) for name in own}
+    log = {"columns": COLUMNS, "events_named": NAMED} | params
+    return Ingest.model_validate({"source": "interactions", "interactions": log} | outer)
+
+
+def read(folder: Path, **params: Any) -> Ingested:
+    found = interactions.ingest(settings(**params), folder)
+    for name in ("items", "users", "events", "impressions"):
+        tables.check(getattr(found, name), getattr(tables, name.upper()))
+    return found
+
+
+def test_ids_times_and_events_are_exact(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    found = read(tmp_path)
+    assert (found.rows, found.duplicates, found.bad_rows) == (4, 1, 0)
+    assert found.events.select("user_id", "item_id", "event", "value").rows() == [
+        ("in_7", "in_18292817638588633000", "view", 1.0),
+        ("in_7", "in_18292817638588633001", "cart", 1.0),
+        ("in_8", "in_18292817638588633000", "purchase", 1.0),
+    ]
+    assert found.events["timestamp"].to_list()[1] == datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)
+    assert found.users["user_id"].to_list() == ["in_7", "in_8"]
+    assert found.items.height == 2
+
+
+def test_the_form_of_the_file_does_not_matter(tmp_path: Path) -> None:
+    expected = None
+    plain = pl.read_csv(LOG.encode(), infer_schema=False)
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "log.csv").write_text(LOG)
+    (tmp_path / "b" / "log.csv.gz").write_bytes(gzip.compress(LOG.encode()))
+    numbers = plain.with_columns(pl.col("at").cast(pl.Int64), pl.col("who").cast(pl.Int32))
+    numbers.write_parquet(tmp_path / "c" / "log.parquet")
+    bare = "\n".join(LOG.splitlines()[1:]).replace(",", "\t")
+    (tmp_path / "d" / "log.csv").write_text(bare)
+    numbered = {ours: f"column_{place}" for place, ours in enumerate(COLUMNS)}
+    for name in ("a", "b", "c", "d"):
+        more = {"columns": numbered, "header": False, "separator": "\t"} if name == "d" else {}
+        found = read(tmp_path / name, **more)
+        expected = found.events if expected is None else expected
+        assert found.events.equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("unit", "at"),
+    [("s", "1588687728"), ("ms", "1588687728000"), ("iso", "2020-05-05T14:08:48")],
+)
+def test_units_of_time(tmp_path: Path, unit: str, at: str) -> None:
+    (tmp_path / "log.csv").write_text(f"user_id,item_id,timestamp\nu,i,{at}\n")
+    found = read(tmp_path, columns={}, time_unit=unit)
+    assert found.events["timestamp"].item() == datetime(2020, 5, 5, 14, 8, 48, tzinfo=UTC)
+
+
+def test_dates_of_a_parquet_file_are_times(tmp_path: Path) -> None:
+    day = {"user_id": ["u"], "item_id": ["i"], "timestamp": [datetime(2020, 5, 5)]}
+    pl.DataFrame(day).write_parquet(tmp_path / "log.parquet")
+    found = read(tmp_path, columns={})
+    assert found.events["timestamp"].item() == datetime(2020, 5, 5, tzinfo=UTC)
+
+
+def test_lists_of_a_session_are_rows(tmp_path: Path) -> None:
+    session = pl.DataFrame({"who": [7, 8], "what": [[1, 2], [3]], "at": [[10, 20], [30]]})
+    session.write_parquet(tmp_path / "sessions.parquet")
+    found = read(tmp_path, columns={k: v for k, v in COLUMNS.items() if k != "event"}, event="view")
+    rows = found.events.sort("timestamp").select("user_id", "item_id", "event").rows()
+    assert rows == [("in_7", "in_1", "view"), ("in_7", "in_2", "view"), ("in_8", "in_3", "view")]
+
+
+def test_ratings_of_the_same_moment_have_numbers(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp,stars\nu,i,1,5\nu,i,1,3\nu,i,1,5\n"
+    (tmp_path / "log.csv").write_text(log)
+    found = read(tmp_path, columns={"value": "stars"}, event="rate")
+    assert found.events.select("event_id", "value").rows() == [
+        ("in_u:in_i:1:rate", 3.0),
+        ("in_u:in_i:1:rate:1", 5.0),
+    ]
+    assert found.duplicates == 1
+
+
+def test_what_is_said_of_items(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG.replace("1829281763858863300", "i"))
+    (tmp_path / "brand.dat").write_text("i0;Alba\ni9;Burt\n")
+    (tmp_path / "kinds.txt").write_text("id,name,kind\ni0,,soap|bar\ni0,Soap,bar|oil\ni1,Oil,\n")
+    items: list[dict[str, Any]] = [
+        {
+            "file": "brand.dat",
+            "columns": {"item_id": "column_0", "brand": "column_1"},
+            "separator": ";",
+            "header": False,
+        },
+        {"file": "kinds.txt", "columns": {"item_id": "id", "title": "name", "categories": "kind"}},
+    ]
+    found = read(tmp_path, items=items).items
+    assert found.select("item_id", "title", "brand", "categories").rows() == [
+        ("in_i0", "Soap", "Alba", ["soap", "bar", "oil"]),
+        ("in_i1", "Oil", None, []),
+        ("in_i9", None, "Burt", []),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (",i,5,view", "column 'who' is None, expected an id"),
+        ("u,,5,view", "column 'what' is None, expected an id"),
+        ("u,i,soon,view", "column 'at' is 'soon', expected a time between 1970 and 2100"),
+        ("u,i,-5,view", "column 'at' is '-5', expected a time"),
+        ("u,i,5,wished", "column 'did' is 'wished', expected one of addtocart, transaction, view"),
+    ],
+)
+def test_a_bad_row_is_named_or_left_out(tmp_path: Path, row: str, said: str) -> None:
+    (tmp_path / "log.csv").write_text(LOG + row + "\n")
+    with pytest.raises(UserError, match="on_bad_row") as refused:
+        read(tmp_path)
+    assert f"{tmp_path / 'log.csv'}:6: {said}" in str(refused.value)
+    found = read(tmp_path, on_bad_row="skip")
+    assert (found.bad_rows, found.events.height, found.rows) == (1, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"columns": COLUMNS | {"user": "visitor"}}, "no column visitor; the file has who, what"),
+        ({"events": ["*.tsv"]}, "no file matches *.tsv"),
+        ({"items": [{"file": "no.csv", "columns": {"item_id": "id"}}]}, "no file matches no.csv"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, **change)
+    assert said in str(refused.value)
+
+
+def test_a_file_about_items_names_their_ids() -> None:
+    with pytest.raises(ValueError, match=r"'x\.csv' name no item_id"):
+        settings(items=[{"file": "x.csv", "columns": {"title": "name"}}])

@@ -1,0 +1,72 @@
+"""Hotness by hand."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from stages.core.log import UserError
+from stages.core.params import Popular
+from stages.core.tables import IMPRESSIONS
+from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.popular import PopularRetriever
+from tests.retrieve.conftest import START
+from tests.retrieve.retrievers.test_item_knn import asked, events
+
+ROWS = [("ann", "old", 0), ("bob", "old", 0), ("cid", "old", 0), ("ann", "new", 10)]
+
+
+def impressions(rows: list[tuple[str, int, int | None]]) -> pl.DataFrame:
+    """(item, day, click) as impressions."""
+    made = [
+        dict.fromkeys(IMPRESSIONS.columns)
+        | {"item_id": item, "timestamp": START + timedelta(days=day), "click": click}
+        for item, day, click in rows
+    ]
+    return pl.DataFrame(made, IMPRESSIONS.columns)
+
+
+def hot(shown: pl.DataFrame | None = None, **params: float) -> dict[str, dict[str, float]]:
+    made = PopularRetriever(Popular.model_validate(params))
+    made.fit(TrainingData(pl.DataFrame(), events=events(ROWS), impressions=shown))
+    return {row.pop("item_id"): row for row in made.hot.iter_rows(named=True)}
+
+
+def test_an_event_counts_half_after_its_half_life() -> None:
+    found = hot(half_life_days=10)
+    assert found["old"]["event_count"] == pytest.approx(1.5)
+    assert found["new"]["event_count"] == pytest.approx(1)
+    assert list(found) == ["old", "new"]
+    assert list(hot(half_life_days=1)) == ["new", "old"]
+
+
+def test_click_rates_are_smoothed_towards_the_mean() -> None:
+    shown = impressions([("a", 10, 1), ("b", 10, 0), ("b", 10, None), ("b", 0, 1)])
+    found = hot(shown, half_life_days=10, prior_impressions=2)
+    # Of b's impressions the oldest counts half: 2.5 with 0.5 clicks; of all 3.5 with 1.5.
+    rate = 1.5 / 3.5
+    assert found["b"]["impression_count"] == pytest.approx(2.5)
+    assert found["b"]["ctr_mean"] == pytest.approx((0.5 + 2 * rate) / (2.5 + 2))
+    assert found["a"]["ctr_mean"] == pytest.approx((1 + 2 * rate) / 3)
+    assert found["a"]["score"] == pytest.approx((1 + 2 * rate) / 3)
+    assert found["old"]["ctr_mean"] == pytest.approx(rate)
+
+
+def test_what_one_has_makes_room_for_the_next() -> None:
+    made = PopularRetriever(Popular(half_life_days=10))
+    made.fit(TrainingData(pl.DataFrame(), events=events([*ROWS, ("ann", "third", 0)])))
+    has_none, has_best = asked(), asked(("old", 1), ("elsewhere", 2))
+    assert made.retrieve(has_none, 2)["item_id"].to_list() == ["old", "new"]
+    found = made.retrieve(has_best, 2)
+    assert found["item_id"].to_list() == ["new", "third"]
+    assert found["rank"].to_list() == [1, 2]
+    both = pl.concat([has_none, has_best.with_columns(query_id=pl.lit("r"))])
+    assert made.retrieve(both, 1)["item_id"].to_list() == ["old", "new"]
+    may = PopularRetriever(Popular(half_life_days=10, repeat=True))
+    may.hot = made.hot
+    assert may.retrieve(has_best, 2)["item_id"].to_list() == ["old", "new"]
+
+
+def test_without_events_it_says_so() -> None:
+    with pytest.raises(UserError, match="popular needs events"):
+        PopularRetriever(Popular()).fit(TrainingData(pl.DataFrame()))
