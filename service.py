@@ -88,8 +88,8 @@ class Search:
         manifest = self._recommender.manifest
         if not self._recommender.reads_history:
             raise BadInput(
-                f"this bundle's retrievers, {_named(manifest)}, answer words only; put popular or "
-                "item_knn among them"
+                f"this bundle's retrievers, {_named(manifest)}, answer words only; put popular, "
+                "item_knn or als among them"
             )
         if len(history) > _LONGEST_HISTORY:
             raise BadInput(

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stages.core.log import UserError
 
-RetrieverName = Literal["popular", "item_knn", "bm25", "dense_base", "dense", "sparse"]
-READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn")
+RetrieverName = Literal["popular", "item_knn", "als", "bm25", "dense_base", "dense", "sparse"]
+READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als")
 """Retrievers that answer a query without words: they know the items of their window's events."""
 Event = Literal["view", "cart", "purchase", "rate"]
 RankerName = Literal["lightgbm", "xgboost"]
@@ -330,6 +330,29 @@ class ItemKnn(Section):
     repeat: bool = Field(False, description="Items of the history may be found again.")
 
 
+class EventWeights(Section):
+    """How much an event says; 0 leaves it out."""
+
+    view: Annotated[float, Field(ge=0)] = Field(1.0, description="Of having seen it.")
+    cart: Annotated[float, Field(ge=0)] = Field(3.0, description="Of having put it into a cart.")
+    purchase: Annotated[float, Field(ge=0)] = Field(5.0, description="Of having bought it.")
+    rate: Annotated[float, Field(ge=0)] = Field(5.0, description="Of having rated it.")
+
+
+class Als(Section):
+    """Factors of items, learned by alternating least squares (Hu et al., 2008)."""
+
+    factors: Positive = Field(64, description="Length of an item's vector.")
+    regularization: Annotated[float, Field(gt=0)] = Field(0.1, description="Weight of lengths.")
+    alpha: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="Confidence in a choice is 1 + alpha x its events' weights."
+    )
+    iterations: Positive = Field(15, description="Rounds of training.")
+    weights: EventWeights = EventWeights()
+    max_history: Positive = Field(50, description="Newest moments of a history that are read.")
+    repeat: bool = Field(False, description="Items of the history may be found again.")
+
+
 class Bm25(Section):
     """Okapi BM25 (Robertson and Zaragoza, 2009) over stemmed words."""
 
@@ -348,6 +371,7 @@ class Fit(Section):
 
     popular: Popular = Popular()
     item_knn: ItemKnn = ItemKnn()
+    als: Als = Als()
     bm25: Bm25 = Bm25()
     dense_base: Dense = Dense()
     dense: Dense = Dense()

@@ -63,7 +63,7 @@ def main(
             shutil.copytree(encoders_folder / which, folder / "encoder")
         for window in tables.WINDOWS:
             data = of_window(window, documents, embeddings, encoder, events, impressions)
-            made = make_retriever(name, params.fit)
+            made = make_retriever(name, params.fit, params.seed)
             made.fit(data)
             (folder / window).mkdir()
             made.save(folder / window)

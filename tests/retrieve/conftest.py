@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
 
 from stages.core import tables
-from stages.core.params import Encoder, Fit, RetrieverName
+from stages.core.params import READS_HISTORY, Encoder, Fit, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import Retriever, TrainingData, load_retriever, make_retriever
@@ -50,14 +51,18 @@ def events() -> pl.DataFrame:
     baskets = [([COMPANIONS[word]], [f"i{n:02d}"]) for n, word in enumerate(OWN)]
     baskets.append((["c-twin"], list(TWINS)))
     rows = [
-        {"user_id": f"u{n}-{place}", "item_id": item, "timestamp": START + timedelta(days=day)}
+        {
+            "user_id": f"u{n}-{place}",
+            "item_id": item,
+            "timestamp": START + timedelta(days=day),
+            "event": "purchase",
+        }
         for place, both in enumerate(baskets)
         for n in range(3)
         for day, basket in enumerate(both)
         for item in basket
     ]
-    schema = {name: tables.EVENTS.columns[name] for name in ("user_id", "item_id", "timestamp")}
-    return pl.DataFrame(rows, schema)
+    return pl.DataFrame(rows, {name: tables.EVENTS.columns[name] for name in rows[0]})
 
 
 def queries(
@@ -135,7 +140,7 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
         data = TrainingData(data.documents, frame, encoder, data.events)
     made.fit(data)
     made.save(folder / "train")
-    ask = {"dense": whole_texts, "item_knn": shoppers, "popular": shoppers}.get(name, queries)
+    ask = whole_texts if name == "dense" else shoppers if name in READS_HISTORY else queries
     return Case(name, made, folder, ask)
 
 
@@ -144,7 +149,7 @@ def whole_texts(words: Sequence[str | None]) -> pl.DataFrame:
     return queries([f"{word} wood" if word in OWN else word for word in words])
 
 
-EVERY: list[RetrieverName] = ["popular", "item_knn", "bm25", "dense_base", "dense", "sparse"]
+EVERY = get_args(RetrieverName)
 
 
 @pytest.fixture(scope="session", params=EVERY)

@@ -90,7 +90,7 @@ def run(folder: Path, encoder: Encoder, name: str) -> pl.DataFrame:
     return tables.read(found / f"{name}.parquet", tables.CANDIDATES)
 
 
-@pytest.mark.parametrize("name", ["popular", "item_knn", "bm25", "dense_base", "sparse"])
+@pytest.mark.parametrize("name", ["popular", "item_knn", "als", "bm25", "dense_base", "sparse"])
 def test_each_split_is_answered_by_its_window_twice_the_same(name: str, tmp_path: Path) -> None:
     if name == "sparse":
         model = tiny_models.bge_m3(tmp_path / "model")

@@ -8,8 +8,8 @@ from stages.retrieve.retrievers.base import ENCODER_OF, Retriever, TrainingData
 __all__ = ["ENCODER_OF", "Retriever", "TrainingData", "load_retriever", "make_retriever"]
 
 
-def make_retriever(name: RetrieverName, params: Fit) -> Retriever:
-    """Return the unfitted retriever of that name."""
+def make_retriever(name: RetrieverName, params: Fit, seed: int = 0) -> Retriever:
+    """Return the unfitted retriever of that name; `seed` decides what it draws."""
     if name == "popular":
         from stages.retrieve.retrievers.popular import PopularRetriever
 
@@ -18,6 +18,10 @@ def make_retriever(name: RetrieverName, params: Fit) -> Retriever:
         from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
 
         return ItemKnnRetriever(params.item_knn)
+    if name == "als":
+        from stages.retrieve.retrievers.als import AlsRetriever
+
+        return AlsRetriever(params.als, seed)
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 
@@ -47,6 +51,10 @@ def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None)
         from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
 
         return ItemKnnRetriever.load(folder)
+    if name == "als":
+        from stages.retrieve.retrievers.als import AlsRetriever
+
+        return AlsRetriever.load(folder)
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 

@@ -10,6 +10,7 @@ from stages.core.log import UserError
 from stages.core.params import ItemKnn
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
+from stages.retrieve.retrievers.history import past_items
 
 _CHUNK = 2048
 """Queries, at the most, whose scores of all items are held at once."""
@@ -72,38 +73,25 @@ class ItemKnnRetriever:
         return made
 
     def _answer(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
-        history = self._histories(queries)
-        scores = (history @ self._similar).tocsr()
+        past = past_items(queries, self._item_ids)
+        shape = (queries.height, len(self._item_ids))
+        recent = past.filter(pl.col("steps") < self._params.max_history)
+        weight = self._params.recency ** recent["steps"].to_numpy().astype(np.float32)
+        scores = (_matrix(recent, weight, shape) @ self._similar).tocsr()
         if not self._params.repeat:
-            scores = scores - scores.multiply(history > 0)
+            scores = scores - scores.multiply(_matrix(past, np.ones(past.height), shape) > 0)
         rows, values = _best(scores.tocsr(), min(k, len(self._item_ids)))
         return candidates_frame(
             "item_knn", queries["query_id"], rows, values, self._item_ids, values > 0
         )
 
-    def _histories(self, queries: pl.DataFrame) -> Any:
-        """Weights of the history's items, shape (queries, items); what stands twice adds up."""
-        from scipy import sparse
 
-        past = (
-            queries.select(query=pl.int_range(pl.len()), past="history")
-            .explode("past", empty_as_null=False)
-            .unnest("past")
-            .with_columns(
-                steps=pl.col("timestamp").rank("dense", descending=True).over("query") - 1
-            )
-            .filter(pl.col("steps") < self._params.max_history)
-            .join(
-                pl.DataFrame({"item_id": self._item_ids}).with_row_index("item"),
-                on="item_id",
-                how="inner",
-                maintain_order="left",
-            )
-        )
-        weight = self._params.recency ** past["steps"].to_numpy().astype(np.float32)
-        at = (past["query"].to_numpy(), past["item"].to_numpy())
-        shape = (queries.height, len(self._item_ids))
-        return sparse.csr_matrix((weight, at), shape=shape, dtype=np.float32)
+def _matrix(past: pl.DataFrame, weight: np.ndarray, shape: tuple[int, int]) -> Any:
+    """Weights by query and item; what stands twice adds up."""
+    from scipy import sparse
+
+    at = (past["query"].to_numpy(), past["item"].to_numpy())
+    return sparse.csr_matrix((weight.astype(np.float32), at), shape=shape)
 
 
 def _directional(events: pl.DataFrame, item: np.ndarray, items: int, params: ItemKnn) -> Any:

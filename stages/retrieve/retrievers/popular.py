@@ -10,6 +10,7 @@ from stages.core.log import UserError
 from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
+from stages.retrieve.retrievers.history import past_items, without_past
 
 
 class PopularRetriever:
@@ -74,32 +75,16 @@ class PopularRetriever:
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Give everybody the hottest items, less those of their history; see `Retriever`."""
         ids = self.hot["item_id"].sort()
-        rows = ids.search_sorted(self.hot["item_id"]).to_numpy().astype(np.int64)
-        scores = self.hot["score"].to_numpy()
-        longest = 0 if self._params.repeat else max(queries["history"].list.len(), default=0)
-        depth = min(k + longest, len(rows))
-        wide = (queries.height, depth)
-        keep = np.ones(wide, bool)
-        if longest:
-            place = pl.DataFrame({"item_id": self.hot["item_id"].head(depth)}).with_row_index("at")
-            past = (
-                queries.select(query=pl.int_range(pl.len()), past="history")
-                .explode("past", empty_as_null=False)
-                .with_columns(item_id=pl.col("past").struct.field("item_id"))
-                .join(place, on="item_id")
-            )
-            keep[past["query"].to_numpy(), past["at"].to_numpy()] = False
-        keep &= keep.cumsum(axis=1) <= k
-        ranks_left = np.argsort(~keep, axis=1, kind="stable")[:, :k]
-        items, values = np.broadcast_to(rows[:depth], wide), np.broadcast_to(scores[:depth], wide)
-        return candidates_frame(
-            "popular",
-            queries["query_id"],
-            np.take_along_axis(items, ranks_left, 1),
-            np.take_along_axis(values, ranks_left, 1),
-            ids,
-            np.take_along_axis(keep, ranks_left, 1),
-        )
+        past = past_items(queries, ids)
+        if self._params.repeat:
+            past = past.clear()
+        longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
+        hottest = self.hot.head(k + longest)
+        wide = (queries.height, hottest.height)
+        items = np.broadcast_to(ids.search_sorted(hottest["item_id"]).to_numpy(), wide)
+        scores = np.broadcast_to(hottest["score"].to_numpy(), wide)
+        items, scores, keep = without_past(items, scores, past, k)
+        return candidates_frame("popular", queries["query_id"], items, scores, ids, keep)
 
     def save(self, folder: Path) -> None:
         """Write the hot list and the parameters."""

@@ -1,0 +1,99 @@
+"""ALS: a checkerboard, and folding in by its formula."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stages.core.log import UserError
+from stages.core.params import Als
+from stages.core.tables import EVENTS
+from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.als import AlsRetriever
+from tests.retrieve.conftest import START, queries
+
+
+def events(rows: list[tuple[str, str]], event: str = "purchase") -> pl.DataFrame:
+    made = [(user, item, START + timedelta(days=n), event) for n, (user, item) in enumerate(rows)]
+    names = ("user_id", "item_id", "timestamp", "event")
+    return pl.DataFrame(made, {name: EVENTS.columns[name] for name in names}, orient="row")
+
+
+def checkerboard(side: int = 20) -> list[tuple[str, str]]:
+    """Users of even number chose even items, the others odd ones; nobody the one of their number.
+
+    As in the tests of `implicit`.
+    """
+    return [
+        (f"u{user:02d}", f"i{item:02d}")
+        for user in range(side)
+        for item in range(user % 2, side, 2)
+        if item != user
+    ]
+
+
+def test_the_withheld_item_of_a_checkerboard_comes_first() -> None:
+    made = AlsRetriever(Als(factors=2, regularization=0.01), seed=3)
+    made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard())))
+    past = [[item for u, item in checkerboard() if u == f"u{user:02d}"] for user in range(20)]
+    found = made.retrieve(queries([None] * 20, past), 1)
+    assert found["item_id"].to_list() == [f"i{user:02d}" for user in range(20)]
+
+
+def test_someone_new_with_half_a_row_gets_the_rest_of_it() -> None:
+    made = AlsRetriever(Als(factors=2, regularization=0.01), seed=3)
+    made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard())))
+    half = [f"i{n:02d}" for n in range(0, 10, 2)]
+    found = made.retrieve(queries([None], [half]), 5)
+    assert sorted(found["item_id"]) == [f"i{n:02d}" for n in range(10, 20, 2)]
+    again = AlsRetriever(Als(factors=2, regularization=0.01, repeat=True), seed=3)
+    again.fit(TrainingData(pl.DataFrame(), events=events(checkerboard())))
+    found = again.retrieve(queries([None], [half]), 10)
+    assert sorted(found["item_id"]) == [f"i{n:02d}" for n in range(0, 20, 2)]
+
+
+def test_folding_in_is_the_minimum_of_the_papers_loss(tmp_path: Path) -> None:
+    params = Als(factors=3, alpha=2.0, regularization=0.5)
+    made = AlsRetriever(params, seed=1)
+    made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard(8))))
+    made.save(tmp_path)
+    factors = np.load(tmp_path / "factors.npy").astype(np.float64)
+    ids = pl.read_parquet(tmp_path / "items.parquet")["item_id"].to_list()
+    past = ["i00", "i04", "i05"]
+    found = made.retrieve(queries([None], [past]), 8)
+    # Every event is a purchase of weight 5, so that a choice of the history weighs as much.
+    chosen = np.isin(ids, past)
+    confidence = np.where(chosen, 1 + params.alpha * 5, 1.0)
+    weighted = factors * confidence[:, None]
+    user = np.linalg.solve(weighted.T @ factors + 0.5 * np.eye(3), weighted.T @ chosen)
+    expected = {name: score for name, score in zip(ids, factors @ user, strict=True)}
+    for item, score in zip(found["item_id"], found["score"], strict=True):
+        assert score == pytest.approx(expected[item], abs=1e-5)
+    assert set(found["item_id"]) == set(ids) - set(past)
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    made = AlsRetriever(Als.model_validate({"factors": 2, "weights": {"view": 0}}))
+    seen = events([("u00", "only-seen"), ("u01", "only-seen")], "view")
+    made.fit(TrainingData(pl.DataFrame(), events=pl.concat([events(checkerboard(6)), seen])))
+    found = made.retrieve(queries([None], [["i00"]]), 10)
+    assert "only-seen" not in found["item_id"]
+    assert made.retrieve(queries([None], [["only-seen"]]), 10).is_empty()
+
+
+def test_the_same_seed_gives_the_same_factors(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        made = AlsRetriever(Als(factors=5), seed=seed)
+        made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard())))
+        (tmp_path / name).mkdir()
+        made.save(tmp_path / name)
+    a, b, c = ((tmp_path / name / "factors.npy").read_bytes() for name in ("a", "b", "c"))
+    assert a == b
+    assert a != c
+
+
+def test_without_events_it_says_so() -> None:
+    with pytest.raises(UserError, match="als needs events"):
+        AlsRetriever(Als()).fit(TrainingData(pl.DataFrame()))
