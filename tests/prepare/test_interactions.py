@@ -110,6 +110,7 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(LOG.replace("1829281763858863300", "i"))
     (tmp_path / "brand.dat").write_text("i0;Alba\ni9;Burt\n")
     (tmp_path / "kinds.txt").write_text("id,name,kind\ni0,,soap|bar\ni0,Soap,bar|oil\ni1,Oil,\n")
+    (tmp_path / "more.txt").write_text("id,name\ni0,Another\ni9,Balm\n")
     items: list[dict[str, Any]] = [
         {
             "file": "brand.dat",
@@ -118,12 +119,13 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
             "header": False,
         },
         {"file": "kinds.txt", "columns": {"item_id": "id", "title": "name", "categories": "kind"}},
+        {"file": "more.txt", "columns": {"item_id": "id", "title": "name"}},
     ]
     found = read(tmp_path, items=items).items
     assert found.select("item_id", "title", "brand", "categories").rows() == [
         ("in_i0", "Soap", "Alba", ["soap", "bar", "oil"]),
         ("in_i1", "Oil", None, []),
-        ("in_i9", None, "Burt", []),
+        ("in_i9", "Balm", "Burt", []),
     ]
 
 

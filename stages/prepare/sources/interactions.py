@@ -79,7 +79,8 @@ def number_events(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 def item_table(said: Sequence[pl.DataFrame], chosen: pl.Series) -> pl.DataFrame:
     """Return a row for every item of the log or of the files about items.
 
-    Of what stands in several rows of an item the first counts, but for lists, which are joined.
+    Of what stands in several rows of an item the first counts, but for lists, which are joined; of
+    what several files say, that of the first file that says it.
     """
     ids = pl.concat([*(frame["item_id"] for frame in said), chosen]).unique().sort()
     items = ids.to_frame("item_id")
@@ -90,7 +91,10 @@ def item_table(said: Sequence[pl.DataFrame], chosen: pl.Series) -> pl.DataFrame:
             else pl.col(name).drop_nulls().first()
             for name in frame.columns[1:]
         )
-        items = items.join(about, on="item_id", how="left", maintain_order="left")
+        again = [name for name in about.columns[1:] if name in items.columns]
+        items = items.join(about, on="item_id", how="left", maintain_order="left").with_columns(
+            pl.coalesce(name, f"{name}_right").alias(name) for name in again
+        )
     kinds = tables.ITEMS.columns
     missing = [pl.lit(None, kind).alias(n) for n, kind in kinds.items() if n not in items.columns]
     return items.with_columns(missing).select(

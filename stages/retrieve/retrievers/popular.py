@@ -20,7 +20,8 @@ class PopularRetriever:
     event or impression of the window's last moment counts 1 and one `half_life_days` before it a
     half, and a click rate is that of (clicks + prior_impressions x the mean rate) over
     (impressions + prior_impressions). `score` is the event count plus the clicks that the item's
-    impressions lead one to expect at its rate, which smooths what few have seen.
+    impressions lead one to expect at its rate, which smooths what few have seen. What nobody chose
+    in the window is not in the list.
     """
 
     def __init__(self, params: Popular) -> None:
@@ -50,9 +51,8 @@ class PopularRetriever:
         prior = self._params.prior_impressions
         self.hot = (
             self._counted(events, end, event_count=pl.lit(1.0))
-            .join(shown, on="item_id", how="full", coalesce=True)
+            .join(shown, on="item_id", how="left", maintain_order="left")
             .with_columns(
-                pl.col("event_count").fill_null(0.0),
                 impression_count=pl.col("seen").fill_null(0.0),
                 clicks=pl.col("clicked").fill_null(0.0),
             )
@@ -68,7 +68,6 @@ class PopularRetriever:
                 "impression_count",
                 "ctr_mean",
             )
-            .filter(pl.col("score") > 0)
             .sort(["score", "item_id"], descending=[True, False])
         )
 

@@ -41,15 +41,20 @@ def test_an_event_counts_half_after_its_half_life() -> None:
 
 
 def test_click_rates_are_smoothed_towards_the_mean() -> None:
-    shown = impressions([("a", 10, 1), ("b", 10, 0), ("b", 10, None), ("b", 0, 1)])
-    found = hot(shown, half_life_days=10, prior_impressions=2)
-    # Of b's impressions the oldest counts half: 2.5 with 0.5 clicks; of all 3.5 with 1.5.
-    rate = 1.5 / 3.5
-    assert found["b"]["impression_count"] == pytest.approx(2.5)
-    assert found["b"]["ctr_mean"] == pytest.approx((0.5 + 2 * rate) / (2.5 + 2))
-    assert found["a"]["ctr_mean"] == pytest.approx((1 + 2 * rate) / 3)
-    assert found["a"]["score"] == pytest.approx((1 + 2 * rate) / 3)
-    assert found["old"]["ctr_mean"] == pytest.approx(rate)
+    rows = [("new", 10, 1), ("old", 10, 0), ("old", 10, None), ("old", 0, 1), ("shown", 10, 1)]
+    found = hot(impressions(rows), half_life_days=10, prior_impressions=2)
+    # Of the old item's impressions one counts half: 2.5 with 0.5 clicks; of all 4.5 with 2.5.
+    rate = 2.5 / 4.5
+    assert found["old"]["impression_count"] == pytest.approx(2.5)
+    assert found["old"]["ctr_mean"] == pytest.approx((0.5 + 2 * rate) / (2.5 + 2))
+    assert found["new"]["ctr_mean"] == pytest.approx((1 + 2 * rate) / 3)
+    assert found["new"]["score"] == pytest.approx(1 + (1 + 2 * rate) / 3)
+    assert set(found) == {"old", "new"}
+
+
+def test_without_impressions_all_have_the_mean_rate() -> None:
+    assert {row["ctr_mean"] for row in hot().values()} == {0.0}
+    assert {row["impression_count"] for row in hot().values()} == {0.0}
 
 
 def test_what_one_has_makes_room_for_the_next() -> None:
