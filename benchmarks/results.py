@@ -49,7 +49,7 @@ def main(metrics_folder: Annotated[Path, typer.Option("--metrics")] = files.METR
     """Print retrieval, ranking and paired comparisons."""
     lines = table(read_json(metrics_folder / "retrieval.json"), RETRIEVAL)
     lines += ["", *table(read_json(metrics_folder / "ranking.json"), RANKING)]
-    lines += ["", *differences(read_json(metrics_folder / "comparisons.json"))]
+    lines += ["", *differences(read_json(metrics_folder / "details.json")["comparisons"])]
     typer.echo("\n".join(lines))
 
 

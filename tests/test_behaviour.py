@@ -20,7 +20,7 @@ def test_second_run_does_nothing(small_log_run: Checkout) -> None:
 
 def test_what_comes_next_is_found_and_ranked(small_log_run: Checkout) -> None:
     metrics = small_log_run.folder / "metrics"
-    compared = json.loads((metrics / "comparisons.json").read_text())["test"]
+    compared = json.loads((metrics / "details.json").read_text())["comparisons"]["test"]
     assert compared["retrieval"]["item_knn_vs_popular"]["recall@10"]["low"] > 0.2
     ranking = json.loads((metrics / "ranking.json").read_text())
     assert ranking["lightgbm"]["test"]["ndcg@5"]["mean"] > 0.2

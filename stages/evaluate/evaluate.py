@@ -96,10 +96,13 @@ def main(
     }
     write_json(metrics_folder / "retrieval.json", retrieval)
     write_json(metrics_folder / "ranking.json", ranking)
-    write_json(metrics_folder / "comparisons.json", comparisons)
-    write_json(metrics_folder / "slices.json", slices)
-    write_json(metrics_folder / "attribution.json", lost)
-    write_json(metrics_folder / "rank_slice.json", measures.rank_slice(every, bootstrap))
+    details = {
+        "comparisons": comparisons,
+        "slices": slices,
+        "attribution": lost,
+        "rank_slice": measures.rank_slice(every, bootstrap),
+    }
+    write_json(metrics_folder / "details.json", details)
     plots.write_csv(plots.recall_curve(retrieval), plots_folder / "recall.csv")
     plots.write_csv(plots.ranking_bars(ranking), plots_folder / "ranking.csv")
     counts = ", ".join(f"{split} {part.height}" for split, part in asked.items())

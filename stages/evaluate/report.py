@@ -14,13 +14,15 @@ from stages.core.storage import read_json, write_text
 log = get_logger(__name__)
 
 TEMPLATE = Path(__file__).parent / "page" / "report.html.j2"
-REQUIRED = ("retrieval", "ranking", "comparisons", "slices", "attribution", "rank_slice", "audit")
+REQUIRED = ("retrieval", "ranking", "details", "audit")
 COUNTED = ("ingest", "keywords", "summaries", "pairs")
 OPTIONAL = (*COUNTED, "finetune")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read the metrics files; one that a run need not have is empty when absent.
+    """Read the metrics files, and what is in `details` by its own names.
+
+    A file that a run need not have is empty when absent.
 
     Raises:
         UserError: a file that every run has is missing.
@@ -34,7 +36,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
             found[name] = {}
         else:
             raise UserError(f"{path}: no such file; run `dvc repro` to make it")
-    return found
+    return found | found["details"]
 
 
 def read_importances(folder: Path, rankers: list[str]) -> dict[str, pl.DataFrame]:

@@ -30,7 +30,8 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[str, Any]:
-    return {path.stem: storage.read_json(path) for path in (folder / "metrics").iterdir()}
+    read = {path.stem: storage.read_json(path) for path in (folder / "metrics").iterdir()}
+    return read | read["details"]
 
 
 def paths(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], float]]:
@@ -193,7 +194,7 @@ def test_a_split_without_queries_is_left_out(
     main()
     retrieval = storage.read_json(tmp_path / "metrics" / "retrieval.json")
     assert set(retrieval["bm25"]) == {"valid", "test"}
-    assert storage.read_json(tmp_path / "metrics" / "rank_slice.json")["bm25"] == {}
+    assert storage.read_json(tmp_path / "metrics" / "details.json")["rank_slice"]["bm25"] == {}
 
 
 # Parts -------------------------------------------------------------------------------------------
