@@ -112,6 +112,7 @@ def main(
             "examples": examples.examples_of(drawn, before, after, titles),
             "best": best,
             "queries": test.height,
+            "worded": test["text"].count() > 0,
             "level": f"{params.evaluate.level:.0%}",
             "tail": f"{params.evaluate.tail:.0%}",
             "resamples": params.evaluate.bootstrap,

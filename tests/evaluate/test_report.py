@@ -177,6 +177,7 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
             "examples": [],
             "best": "blend",
             "queries": 1,
+            "worded": True,
             "level": "95%",
             "tail": "80%",
             "resamples": 1,
