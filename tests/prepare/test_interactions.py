@@ -166,3 +166,45 @@ def test_what_is_not_there_is_named(tmp_path: Path, change: dict[str, Any], said
 def test_a_file_about_items_names_their_ids() -> None:
     with pytest.raises(ValueError, match=r"'x\.csv' name no item_id"):
         settings(items=[{"file": "x.csv", "columns": {"title": "name"}}])
+
+
+def test_real_ratings_and_what_is_said_of_their_items(real_data: Path) -> None:
+    def about(name: str, ours: str) -> dict[str, Any]:
+        columns = {"item_id": "column_0", ours: "column_1"}
+        return {"file": f"item_{name}.dat", "columns": columns, "header": False}
+
+    found = read(
+        real_data / "amazon_hin",
+        events=["user_item.dat.gz"],
+        columns={"user": "column_0", "item": "column_1", "time": "column_3", "value": "column_2"},
+        separator="\t",
+        header=False,
+        time_unit="s",
+        event="rate",
+        items=[about("brand", "brand"), about("category", "categories")],
+    )
+    assert (found.rows, found.duplicates) == (195_791, 0)
+    assert (found.users.height, found.items.height) == (6_170, 2_753)
+    assert found.events["value"].unique().sort().to_list() == [1, 2, 3, 4, 5]
+    assert found.events["timestamp"].max() == datetime(2014, 7, 13, tzinfo=UTC)
+    assert found.items["brand"].null_count() < 100
+    assert found.items["categories"].list.len().max() > 1
+
+
+def test_real_sessions_whose_items_stand_in_lists(real_data: Path) -> None:
+    found = read(
+        real_data / "rees46",
+        columns={
+            "user": "user_idx",
+            "item": "sess_pid_seq",
+            "time": "sess_etime_seq",
+            "event": "sess_etype_seq",
+        },
+        time_unit="s",
+        events_named={"2": "view", "3": "cart", "4": "purchase"},
+    )
+    sessions = [pl.read_parquet(path) for path in (real_data / "rees46").glob("*.parquet")]
+    lengths = pl.concat([frame["sess_pid_seq"].list.len() for frame in sessions])
+    assert found.rows == lengths.sum()
+    assert found.events.height == found.rows - found.duplicates
+    assert set(found.events["event"].unique()) == {"view", "cart", "purchase"}
