@@ -52,7 +52,7 @@ def test_the_service_answers_by_history(small_log_run: Checkout) -> None:
         assert len(cold["items"]) == 10
         refused = client.post("/search", json={"query": "a serum"})
         assert refused.status_code == 400
-        assert "retrievers, popular, item_knn, read no words" in refused.text
+        assert "retrievers, popular, item_knn, als, read no words" in refused.text
         refused = client.post("/recommend", json={"history": [], "top_k": 0})
         assert refused.status_code == 400
         assert "top_k is 0" in refused.text
