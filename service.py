@@ -93,7 +93,7 @@ class Search:
             )
         if len(history) > _LONGEST_HISTORY:
             raise BadInput(
-                f"history has {len(history)} items; at most the newest {_LONGEST_HISTORY} are read"
+                f"history has {len(history)} items; send the newest {_LONGEST_HISTORY} at the most"
             )
         known = self._recommender.known(history)
         return Recommendation(

@@ -95,7 +95,7 @@ def main(
     counted = counts(raw)
     write_json(metrics, counted)
     log.info(
-        "%(rows)d reviews in: %(events)d events of %(users)d users and %(items)d items out, "
+        "%(rows)d rows in: %(events)d events of %(users)d users and %(items)d items out, "
         "%(duplicates)d duplicates and %(bad_rows)d bad lines left out",
         counted,
     )

@@ -16,7 +16,7 @@ from stages.retrieve.retrievers import ENCODER_OF, TrainingData, make_retriever
 
 log = get_logger(__name__)
 
-_EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "value", "split"]
+_EVENT_COLUMNS = ["user_id", "item_id", "timestamp", "event", "split"]
 
 
 def of_window(

@@ -18,7 +18,7 @@ def found_files(folder: Path, globs: Sequence[str], parameter: str) -> list[Path
     for glob in globs:
         try:
             found.update(path for path in folder.glob(glob) if path.is_file())
-        except (NotImplementedError, ValueError) as error:
+        except (NotImplementedError, ValueError) as error:  # What pathlib raises for such a glob.
             raise UserError(
                 f"{parameter}: {glob!r} is no glob inside {folder} ({error}); write it relative "
                 "to ingest.folder, such as '**/*.jsonl.gz'"

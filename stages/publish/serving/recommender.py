@@ -34,6 +34,7 @@ class Recommender:
         self._fusion = fusion
         self._program = program
         self._ranker = ranker
+        self._known = frozenset(items["item_id"])
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -103,8 +104,7 @@ class Recommender:
 
     def known(self, item_ids: list[str]) -> list[str]:
         """Return those of the ids that are in the bundle's catalogue, in their order."""
-        catalogue = set(self._items["item_id"])
-        return [item for item in item_ids if item in catalogue]
+        return [item for item in item_ids if item in self._known]
 
 
 def text_queries(texts: list[str]) -> pl.DataFrame:

@@ -24,10 +24,11 @@ _CHUNK = 4096
 class AlsRetriever:
     """Inner products of an item's factors with those that a query's history is folded into.
 
-    The confidence in a choice is 1 + alpha x the sum of its events' weights (equation 1 of the
-    paper's section 4). No user is kept: at query time everybody's factors are what one more step
-    of the training would make of their history (equation 4), so that who was not there in training
-    is answered as well. A choice of a history weighs as much as a mean event.
+    The confidence in a choice is 1 + alpha x the sum of its events' weights (section 4
+    of the paper). No user is kept: at query time everybody's factors are what one more step of the
+    training would make of their history (equation 4), so that who was not there in training is
+    answered as well, and serving needs no `implicit`. A choice of a history weighs as much as a
+    mean event.
     """
 
     def __init__(self, params: Als, seed: int = 0) -> None:

@@ -15,15 +15,16 @@ def past_items(queries: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
         `query` and `item`, rows of either (UInt32), and `steps`: how many moments lie between this
         one and the query, 0 for the newest. What was chosen twice stands twice.
     """
-    rows = pl.DataFrame({"item_id": item_ids}).with_row_index("item")
-    return (
+    past = (
         queries.select(query=pl.int_range(pl.len(), dtype=pl.UInt32), past="history")
         .explode("past", empty_as_null=False)
         .unnest("past")
         .with_columns(steps=pl.col("timestamp").rank("dense", descending=True).over("query") - 1)
-        .join(rows, on="item_id", how="inner", maintain_order="left")
-        .select("query", "item", "steps")
     )
+    # Looked up and not joined: a request has a few items, the catalogue may have a million.
+    item = item_ids.search_sorted(past["item_id"]).cast(pl.UInt32).alias("item")
+    known = item_ids.gather(item.clip(upper_bound=max(len(item_ids) - 1, 0)), null_on_oob=True)
+    return past.select("query", item, "steps").filter(known == past["item_id"])
 
 
 def without_past(

@@ -26,14 +26,16 @@ class PopularRetriever:
 
     def __init__(self, params: Popular) -> None:
         self._params = params
-        self.hot = pl.DataFrame(
-            schema={
-                "item_id": pl.String,
-                "score": pl.Float32,
-                "event_count": pl.Float64,
-                "impression_count": pl.Float64,
-                "ctr_mean": pl.Float64,
-            }
+        self._hold(
+            pl.DataFrame(
+                schema={
+                    "item_id": pl.String,
+                    "score": pl.Float32,
+                    "event_count": pl.Float64,
+                    "impression_count": pl.Float64,
+                    "ctr_mean": pl.Float64,
+                }
+            )
         )
 
     def fit(self, data: TrainingData) -> None:
@@ -49,7 +51,7 @@ class PopularRetriever:
         seen, clicked = (float(shown[name].to_numpy().sum()) for name in ("seen", "clicked"))
         rate = clicked / seen if seen else 0.0
         prior = self._params.prior_impressions
-        self.hot = (
+        self._hold(
             self._counted(events, end, event_count=pl.lit(1.0))
             .join(shown, on="item_id", how="left", maintain_order="left")
             .with_columns(
@@ -73,17 +75,17 @@ class PopularRetriever:
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Give everybody the hottest items, less those of their history; see `Retriever`."""
-        ids = self.hot["item_id"].sort()
-        past = past_items(queries, ids)
+        past = past_items(queries, self._item_ids)
         if self._params.repeat:
             past = past.clear()
         longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
         hottest = self.hot.head(k + longest)
         wide = (queries.height, hottest.height)
-        items = np.broadcast_to(ids.search_sorted(hottest["item_id"]).to_numpy(), wide)
+        rows = self._item_ids.search_sorted(hottest["item_id"])
+        items = np.broadcast_to(rows.to_numpy(), wide)
         scores = np.broadcast_to(hottest["score"].to_numpy(), wide)
         items, scores, keep = without_past(items, scores, past, k)
-        return candidates_frame("popular", queries["query_id"], items, scores, ids, keep)
+        return candidates_frame("popular", queries["query_id"], items, scores, self._item_ids, keep)
 
     def save(self, folder: Path) -> None:
         """Write the hot list and the parameters."""
@@ -94,8 +96,12 @@ class PopularRetriever:
     def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; it needs no encoder."""
         made = cls(Popular.model_validate(read_json(folder / "retriever.json")["params"]))
-        made.hot = pl.read_parquet(folder / "hot.parquet")
+        made._hold(pl.read_parquet(folder / "hot.parquet"))
         return made
+
+    def _hold(self, hot: pl.DataFrame) -> None:
+        self.hot = hot
+        self._item_ids = hot["item_id"].sort()
 
     def _counted(self, rows: pl.DataFrame, end: object, **counted: pl.Expr) -> pl.DataFrame:
         """Sum what is counted by item, decayed by its age at the window's end."""

@@ -68,7 +68,7 @@ def test_what_one_has_makes_room_for_the_next() -> None:
     both = pl.concat([has_none, has_best.with_columns(query_id=pl.lit("r"))])
     assert made.retrieve(both, 1)["item_id"].to_list() == ["old", "new"]
     may = PopularRetriever(Popular(half_life_days=10, repeat=True))
-    may.hot = made.hot
+    may.fit(TrainingData(pl.DataFrame(), events=events([*ROWS, ("ann", "third", 0)])))
     assert may.retrieve(has_best, 2)["item_id"].to_list() == ["old", "new"]
 
 
