@@ -12,7 +12,7 @@ from stages.core.log import get_logger, run
 from stages.core.params import RetrieverName, load_params
 from stages.core.storage import atomic_folder
 from stages.encode.encoders import CachedEncoder
-from stages.retrieve.retrievers import ENCODER_OF, TrainingData, make_retriever
+from stages.retrieve.retrievers import ENCODER_OF, READS_VECTORS, TrainingData, make_retriever
 
 log = get_logger(__name__)
 
@@ -26,6 +26,8 @@ def of_window(
     encoder: CachedEncoder | None,
     events: pl.DataFrame,
     impressions: pl.DataFrame,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
 ) -> TrainingData:
     """Cut out what is known at the end of a window, which is that of its last event."""
     known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
@@ -35,6 +37,8 @@ def of_window(
         encoder,
         known,
         impressions.filter(pl.col("timestamp") <= known["timestamp"].max()),
+        items,
+        users,
     )
 
 
@@ -43,6 +47,8 @@ def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     events_file: Path = files.SPLIT_EVENTS,
     impressions_file: Path = files.IMPRESSIONS,
+    items_file: Path = files.ITEMS,
+    users_file: Path = files.USERS,
     documents_file: Path = files.DOCUMENTS,
     embeddings_folder: Path = files.EMBEDDINGS,
     encoders_folder: Path = files.ENCODERS,
@@ -54,6 +60,8 @@ def main(
     documents = tables.read(documents_file, tables.DOCUMENTS)
     events = tables.read(events_file, tables.SPLIT_EVENTS, _EVENT_COLUMNS)
     impressions = tables.read(impressions_file, tables.IMPRESSIONS)
+    items = tables.read(items_file, tables.ITEMS)
+    users = tables.read(users_file, tables.USERS)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
         if name in ENCODER_OF:
@@ -61,8 +69,12 @@ def main(
             embeddings = tables.read(embeddings_folder / f"{which}.parquet", tables.EMBEDDINGS)
             encoder = CachedEncoder(encoders_folder / which)
             shutil.copytree(encoders_folder / which, folder / "encoder")
+        if name in READS_VECTORS:
+            embeddings = tables.read(embeddings_folder / "base.parquet", tables.EMBEDDINGS)
         for window in tables.WINDOWS:
-            data = of_window(window, documents, embeddings, encoder, events, impressions)
+            data = of_window(
+                window, documents, embeddings, encoder, events, impressions, items, users
+            )
             made = make_retriever(name, params.fit, params.seed)
             made.fit(data)
             (folder / window).mkdir()

@@ -3,9 +3,16 @@
 from pathlib import Path
 
 from stages.core.params import Fit, RetrieverName
-from stages.retrieve.retrievers.base import ENCODER_OF, Retriever, TrainingData
+from stages.retrieve.retrievers.base import ENCODER_OF, READS_VECTORS, Retriever, TrainingData
 
-__all__ = ["ENCODER_OF", "Retriever", "TrainingData", "load_retriever", "make_retriever"]
+__all__ = [
+    "ENCODER_OF",
+    "READS_VECTORS",
+    "Retriever",
+    "TrainingData",
+    "load_retriever",
+    "make_retriever",
+]
 
 
 def make_retriever(name: RetrieverName, params: Fit, seed: int = 0) -> Retriever:

@@ -17,6 +17,8 @@ ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
     "sparse": "base",
 }
 """The encoder of each retriever that has one."""
+READS_VECTORS: tuple[str, ...] = ()
+"""Retrievers that know items by the base encoder's vectors, and encode no query."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class TrainingData:
         encoder: the encoder that made them.
         events: the window's events, for retrievers that learn from behaviour.
         impressions: those up to the window's last event.
+        items: the items table, whole, for retrievers that read what the catalogue says.
+        users: the users table, whole.
+        pictures: item_id and vector of every item with a picture, sorted by item_id.
     """
 
     documents: pl.DataFrame
@@ -36,6 +41,9 @@ class TrainingData:
     encoder: CachedEncoder | None = None
     events: pl.DataFrame | None = None
     impressions: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+    users: pl.DataFrame | None = None
+    pictures: pl.DataFrame | None = None
 
 
 class Retriever(Protocol):
