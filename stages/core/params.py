@@ -123,9 +123,13 @@ class Ingest(Section):
 
 
 class Split(Section):
-    """Cuts in time, and the slice of train that re-rankers learn from."""
+    """Cuts in time, or each user's last events, and the slice that re-rankers learn from."""
 
-    method: Literal["fractions", "cutoffs"] = Field("fractions", description="How cuts are placed.")
+    method: Literal["fractions", "cutoffs", "leave_last_out"] = Field(
+        "fractions",
+        description="Cuts in time, by shares or by moments; or by user: the last event is test, "
+        "the one before it valid, the one before that rank.",
+    )
     queries: Literal["reviews", "moments"] = Field(
         "reviews",
         description="A held-out review asks in its words; or all that a user did at one time is "
@@ -137,6 +141,15 @@ class Split(Section):
     valid_end_ms: int | None = Field(None, description="Last millisecond of valid (`cutoffs`).")
     rank: Fraction = Field(
         0.125, description="Share of train, its end, that re-rankers learn from."
+    )
+    min_user_events: Positive = Field(
+        1, description="Users of fewer events in the whole log are left out."
+    )
+    min_item_events: Positive = Field(
+        1, description="Items of fewer events in the whole log are left out."
+    )
+    core: bool = Field(
+        False, description="Both minimums until all that is left has them (k-core); else once."
     )
 
     @model_validator(mode="after")
@@ -397,7 +410,9 @@ class Blend(Section):
 class Examples(Section):
     """The features of (query, item) examples."""
 
-    recent_days: Positive = Field(365, description="Days before the cut that count as recent.")
+    recent_days: list[Positive] = Field(
+        [7, 30, 90, 365], description="Days before a query whose events are counted by item."
+    )
     rating_prior: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Reviews of the mean rating that every item is credited with."
     )

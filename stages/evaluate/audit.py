@@ -58,10 +58,11 @@ def main(
     }
     finetune = read_json(finetune_file) if finetune_file.exists() else {}
 
+    cuts = read_json(cuts_file)
     warm = warm_queries(queries, events, items)
     checks = [
-        time.check_cuts(events, read_json(cuts_file)),
-        time.check_queries(queries, events),
+        time.check_cuts(events, cuts),
+        time.check_queries(queries, events, cuts),
         time.check_history(queries, events),
         texts.check_documents(documents, items, events, keywords, summaries, params.documents),
         texts.check_pairs(pairs, items, events, keywords, documents),

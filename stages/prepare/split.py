@@ -1,4 +1,4 @@
-"""Events in; events marked as fit, rank, valid or test by time, and held-out queries, out."""
+"""Events in; events marked as fit, rank, valid or test, and held-out queries, out."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,7 +48,24 @@ def mark(events: pl.DataFrame, ends: dict[str, int]) -> pl.DataFrame:
         .otherwise(pl.lit("test"))
     )
     marked = events.with_columns(part.cast(pl.Enum(tables.PARTS)).alias("split"))
+    _assert_all_parts(marked)
     _assert_in_order(marked)
+    return marked
+
+
+def leave_last_out(events: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Add the column `split` by each user's own order; what is tied in time is drawn by `seed`.
+
+    No cut in time: what answers a user's question has learned from what others did after it.
+    Where all events have one time, it is a hold-out per user at random.
+
+    Raises:
+        UserError: a part is empty.
+    """
+    from stages.prepare.splitting.last_out import in_sequence, mark_last
+
+    marked = mark_last(in_sequence(events, seed))
+    _assert_all_parts(marked)
     return marked
 
 
@@ -105,18 +122,22 @@ def _last(times: pl.Series, share: float) -> int:
     return int(times[max(round(len(times) * share), 1) - 1])
 
 
+def _assert_all_parts(marked: pl.DataFrame) -> None:
+    held = set(marked["split"].unique())
+    for part in tables.PARTS:
+        if part not in held:
+            raise UserError(
+                f"split leaves no event for {part!r}: {marked.height} events of "
+                f"{marked['user_id'].n_unique()} users and {marked['timestamp'].n_unique()} "
+                "different times; change the shares, cut-offs or method of split in the params file"
+            )
+
+
 def _assert_in_order(marked: pl.DataFrame) -> None:
     found = marked.group_by("split").agg(
         first=pl.col("timestamp").min(), last=pl.col("timestamp").max()
     )
     spans = {part: (first, last) for part, first, last in found.iter_rows()}
-    for part in tables.PARTS:
-        if part not in spans:
-            raise UserError(
-                f"split leaves no event for {part!r}: {marked.height} events of "
-                f"{marked['timestamp'].n_unique()} different times; change the shares or cut-offs "
-                "of split in the params file"
-            )
     for earlier, later in zip(tables.PARTS, tables.PARTS[1:], strict=False):
         if not spans[earlier][1] < spans[later][0]:
             raise AssertionError(f"{earlier} ends at {spans[earlier][1]}, after {later} begins")
@@ -129,11 +150,19 @@ def main(
     queries: Path = files.REVIEW_QUERIES,
     cuts_file: Annotated[Path, typer.Option("--cuts")] = files.CUTS,
 ) -> None:
-    """Cut events in time, and make the queries that held-out reviews are."""
+    """Cut events, and make the queries that held-out reviews or moments are."""
+    from stages.prepare.splitting.filters import frequent
+
     params = load_params(params_file)
-    table = tables.read(events, tables.EVENTS)
-    ends = cuts(table["timestamp"], params.split)
-    marked = mark(table, ends)
+    given = tables.read(events, tables.EVENTS)
+    table = frequent(given, params.split)
+    timed = table["timestamp"].n_unique() > 1
+    ends: dict[str, int] = {}
+    if params.split.method == "leave_last_out":
+        marked = leave_last_out(table, params.seed)
+    else:
+        ends = cuts(table["timestamp"], params.split)
+        marked = mark(table, ends)
     with ThreadPoolExecutor(1) as writer:  # Texts compress while histories are looked up.
         writing = writer.submit(tables.write, marked, split_events, tables.SPLIT_EVENTS)
         make = review_queries if params.split.queries == "reviews" else moment_queries
@@ -145,14 +174,16 @@ def main(
     write_json(
         cuts_file,
         {
-            "fit_end_ms": ends["fit"],
-            "train_end_ms": ends["rank"],
-            "valid_end_ms": ends["valid"],
+            "method": params.split.method,
+            "timed": timed,
+            "fit_end_ms": ends.get("fit"),
+            "train_end_ms": ends.get("rank"),
+            "valid_end_ms": ends.get("valid"),
             "events": counted,
             "queries": asking,
         },
     )
-    log.info("%d events in: %s; queries out: %s", marked.height, counted, asking)
+    log.info("%d events in, %d kept: %s; queries: %s", given.height, table.height, counted, asking)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import yaml
 from stages.core import metrics, storage, tables
 from stages.core.params import Params
 from stages.enrich.documents import compose_windows
+from stages.prepare.split import leave_last_out
 from stages.rank.features import FeatureProgram
 
 ITEMS, USERS, EVENTS, LISTED = 40, 30, 800, 16
@@ -251,7 +252,11 @@ def described(world: dict[str, Any], params: Params) -> pl.DataFrame:
 
 
 def build(
-    tie: bool = False, copied: bool = False, rank_lift: float = 0.0, ranker_lift: float = 0.0
+    tie: bool = False,
+    copied: bool = False,
+    rank_lift: float = 0.0,
+    ranker_lift: float = 0.0,
+    last_out: bool = False,
 ) -> World:
     """Make the tables, clean unless asked otherwise.
 
@@ -260,6 +265,7 @@ def build(
         copied: valid asks what rank has asked.
         rank_lift: how much better BM25 is on rank than elsewhere.
         ranker_lift: how much better rankers are than can be believed.
+        last_out: each user's last events are held out, and there are no cuts in time.
     """
     rng = np.random.default_rng(0)
     params = Params.model_validate(
@@ -272,6 +278,8 @@ def build(
         }
     )
     items, events, keywords = shop(rng, tie, copied)
+    if last_out:
+        events = leave_last_out(events.drop("split"), seed=0)
     summaries = [
         {"item_id": item, "summary": text, "backend": "none", "prompt_hash": "", "status": "ok"}
         for item, text in items.select("item_id", "description").iter_rows()
@@ -310,5 +318,7 @@ def build(
         scores.append(ordered(ranked, name, "ranker"))
     world["scores"] = pl.concat(scores).select(*tables.SCORES.columns)
     ends = dict(events.group_by("split").agg(pl.col("timestamp").max().dt.epoch("ms")).rows())
-    cuts = {"fit_end_ms": ends["fit"], "train_end_ms": ends["rank"], "valid_end_ms": ends["valid"]}
+    method = "leave_last_out" if last_out else "fractions"
+    cuts = {"method": method, "fit_end_ms": ends["fit"], "train_end_ms": ends["rank"]}
+    cuts["valid_end_ms"] = ends["valid"]
     return World(params=params, cuts=cuts, **world)

@@ -156,6 +156,8 @@ def test_the_stage_writes_tables_and_cuts(tmp_path, monkeypatch):
     split.main(Path("params.yaml"))
     first = digest(files.DATA / "split")
     assert read_json(files.CUTS) == {
+        "method": "fractions",
+        "timed": True,
         "fit_end_ms": 1119,
         "train_end_ms": 1159,
         "valid_end_ms": 1179,

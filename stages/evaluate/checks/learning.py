@@ -102,8 +102,8 @@ def check_features(
 ) -> Check:
     """Features are those that the window behind their query, and the query's own past, give.
 
-    Twice: counts of reviews are counted here, and all features are made again by a program fitted
-    on the window's events alone, for some queries of each split.
+    Twice: events before a query are counted here, and all features are made again by a program
+    fitted on the window's events alone, for some queries of each split.
 
     Args:
         examples: the examples table.
@@ -137,8 +137,7 @@ def check_features(
         theirs = blend.join(asked, on="query_id", how="semi")
         due = program.transform(chosen, mine, theirs).sort("query_id", "item_id")
         counted = {
-            "item_reviews": _counts(rows, behind),
-            "item_reviews_recent": _counts(rows, _recent(behind, params.recent_days)),
+            "item_events": _counts(rows, chosen, behind),
             "user_history": _past(rows, chosen, events),
         }
         for name, values in counted.items():
@@ -302,13 +301,21 @@ def _matrix(examples: pl.DataFrame, names: Sequence[str]) -> Any:
     return examples.select(pl.col(name).cast(pl.Float32) for name in names).to_numpy()
 
 
-def _counts(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
-    counts = events.group_by("item_id").len("count")
-    return rows.join(counts, on="item_id", how="left", maintain_order="left")["count"].fill_null(0)
-
-
-def _recent(events: pl.DataFrame, days: int) -> pl.DataFrame:
-    return events.filter(pl.col("timestamp") > pl.col("timestamp").max() - pl.duration(days=days))
+def _counts(rows: pl.DataFrame, queries: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
+    """Count each item's events before the query, one behind the other."""
+    counted = events.select("item_id", "timestamp").sort("timestamp")
+    counted = counted.with_columns(count=pl.int_range(1, pl.len() + 1).over("item_id"))
+    asked = rows.select("query_id", "item_id", row=pl.int_range(pl.len()))
+    asked = asked.join(queries.select("query_id", "timestamp"), on="query_id")
+    before = asked.sort("timestamp").join_asof(
+        counted,
+        on="timestamp",
+        by="item_id",
+        strategy="backward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    return before.sort("row")["count"].fill_null(0)
 
 
 def _past(rows: pl.DataFrame, queries: pl.DataFrame, events: pl.DataFrame) -> pl.Series:

@@ -15,10 +15,14 @@ _ENDS = {"fit": "fit_end_ms", "rank": "train_end_ms", "valid": "valid_end_ms"}
 def check_cuts(events: pl.DataFrame, cuts: dict[str, Any]) -> Check:
     """Each part ends strictly before the next begins, so that no moment lies on both sides.
 
+    Where each user's last events are held out, it does so in each user's own order.
+
     Args:
-        events: event_id, timestamp, split.
-        cuts: the last millisecond of fit, train and valid, as `split` wrote them.
+        events: event_id, user_id, timestamp, split.
+        cuts: what `split` wrote: its method, the last millisecond of fit, train and valid.
     """
+    if cuts["method"] == "leave_last_out":
+        return _check_last_out(events)
     spans = _spans(events)
     present = [part for part in PARTS if part in spans]
     faults = {}
@@ -42,17 +46,19 @@ def check_cuts(events: pl.DataFrame, cuts: dict[str, Any]) -> Check:
     return verdict("cuts", faults, f"Parts follow each other in time: {fine}.", figures)
 
 
-def check_queries(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
+def check_queries(queries: pl.DataFrame, events: pl.DataFrame, cuts: dict[str, Any]) -> Check:
     """A query is later than the window that answers it, and its targets are what came of it.
 
-    A query of a split lies strictly after every event of the window behind the split and not after
-    the split's last event; each target is an event of that user, item and split, not before the
-    query.
+    A query of a split lies strictly after every event of the window behind the split (where each
+    user's last events are held out, after every one of its user) and not after the split's last
+    event; each target is an event of that user, item and split, not before the query.
 
     Args:
         queries: query_id, user_id, timestamp, targets, split.
         events: user_id, item_id, timestamp, split.
+        cuts: what `split` wrote.
     """
+    by_user = cuts["method"] == "leave_last_out"
     spans = _spans(events)
     faults = {
         "queries of a part that has none": queries.filter(
@@ -64,7 +70,12 @@ def check_queries(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
         ends = [spans[part][1] for part in PARTS_OF_WINDOW[window] if part in spans]
         if asked.is_empty() or not ends or split not in spans:
             continue
-        early = asked.filter(pl.col("timestamp") <= max(ends))
+        if by_user:
+            behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
+            known = behind.group_by("user_id").agg(end=pl.col("timestamp").max())
+            early = asked.join(known, on="user_id").filter(pl.col("timestamp") <= pl.col("end"))
+        else:
+            early = asked.filter(pl.col("timestamp") <= max(ends))
         late = asked.filter(pl.col("timestamp") > spans[split][1])
         faults[f"{split} queries not after window {window}"] = early["query_id"]
         faults[f"{split} queries after the end of {split}"] = late["query_id"]
@@ -77,10 +88,11 @@ def check_queries(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
     known = wanted.filter(pl.col("user_id").is_not_null())
     lost = known.join(came, on=["query_id", "item_id"], how="anti")
     faults["targets that the user did not choose then"] = lost["query_id"]
+    later = "what their user did in the window" if by_user else "the window"
     return verdict(
         "queries",
         faults,
-        f"All {queries.height:,} queries are later than the window behind them.",
+        f"All {queries.height:,} queries are later than {later} behind them.",
         {split: queries.filter(split=split).height for split in WINDOW_OF_SPLIT},
     )
 
@@ -130,6 +142,32 @@ def check_history(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
         },
         f"{held['times'].sum():,} history entries, each before its query, none missing.",
         {"entries": int(held["times"].sum())},
+    )
+
+
+def _check_last_out(events: pl.DataFrame) -> Check:
+    number = (
+        pl.col("split").cast(pl.String).replace_strict({part: n for n, part in enumerate(PARTS)})
+    )
+    ordered = events.select("event_id", "user_id", "timestamp", "split", part=number)
+    ordered = ordered.sort("user_id", "timestamp", "part")
+    by_user = ordered.group_by("user_id", maintain_order=True).agg(pl.len(), pl.last("split"))
+    early = ordered.filter(pl.col("part") < pl.col("part").cum_max().over("user_id"))
+    tied = ordered.filter(pl.struct("user_id", "timestamp").is_duplicated())
+    twice = ordered.filter(pl.col("split") != "fit", pl.struct("user_id", "split").is_duplicated())
+    kept = by_user.filter(pl.col("len") > 1, pl.col("split") != "test")
+    counts = {part: events.filter(split=part).height for part in PARTS}
+    return verdict(
+        "cuts",
+        {
+            "events before their user's of an earlier part": early["event_id"],
+            "events of one user at one time": tied["event_id"],
+            "events held out with another of their user and part": twice["event_id"],
+            "users whose last event is not held out": kept["user_id"],
+        },
+        f"Each user's last events are held out, one a part: {counts['test']:,} in test. No cut in "
+        "time: what answers has learned from what others did later.",
+        counts,
     )
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import polars as pl
 
 from stages.core.stems import stems
+from stages.rank.features.products import pair_products
 
 _FIELDS = ("document", "title", "categories", "brand")
-_CHUNK = 65_536
-"""Pairs whose sparse rows are gathered at once."""
 
 
 class LexicalOverlap:
@@ -62,7 +61,7 @@ class LexicalOverlap:
         weighted = asked.multiply(self._weights[None, :]).tocsr()
         found: dict[str, np.ndarray] = {}
         shared = {
-            name: _pair_products(weighted, self._fields[name], query_row, item_row)
+            name: pair_products(weighted, self._fields[name], query_row, item_row)
             for name in _FIELDS
         }
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -106,14 +105,3 @@ class LexicalOverlap:
         ends = np.cumsum([0, *(len(row) for row in known)])
         ones = np.ones(len(columns), np.float32)
         return sparse.csr_matrix((ones, columns, ends), shape=(len(rows), len(self._vocabulary)))
-
-
-def _pair_products(left: Any, right: Any, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Inner products of row `rows[i]` of `left` with row `columns[i]` of `right`."""
-    products = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _CHUNK):
-        span = slice(start, start + _CHUNK)
-        products[span] = np.asarray(
-            left[rows[span]].multiply(right[columns[span]]).sum(axis=1)
-        ).ravel()
-    return products

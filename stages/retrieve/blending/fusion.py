@@ -12,6 +12,9 @@ import polars as pl
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
 
+_LEAST = 1e-4
+"""What a weight of 0 counts, so that among what the others leave equal the best is ahead."""
+
 
 @dataclass(frozen=True)
 class Fusion:
@@ -20,6 +23,9 @@ class Fusion:
     `rrf` is reciprocal rank fusion (Cormack et al., 2009): the sum of weight / (rrf_k + rank).
     `weighted` is the weighted sum of scores, each standardised over its query's candidates; an item
     that a retriever did not find has that retriever's lowest score of the query.
+
+    A retriever of weight 0 still decides what the others leave equal: all of a cold start, where
+    those with weight read histories.
     """
 
     method: Literal["rrf", "weighted"]
@@ -35,7 +41,7 @@ class Fusion:
         """
         parts = self.contributions(candidates)
         total = pl.sum_horizontal(
-            pl.col(name) * weight for name, weight in sorted(self.weights.items())
+            pl.col(name) * max(weight, _LEAST) for name, weight in sorted(self.weights.items())
         )
         scored = parts.select("query_id", "item_id", score=total.cast(pl.Float32))
         ranked = scored.sort(
@@ -131,7 +137,8 @@ def ndcg_of_weights(
     ends = np.searchsorted(query, query[hits], side="right")
     means = np.empty(len(grid))
     for place, weights in enumerate(grid):
-        score = (values @ np.array([weights[name] for name in names])).astype(np.float32)
+        total = values @ np.array([max(weights[name], _LEAST) for name in names])
+        score = total.astype(np.float32)
         # Rows of a query are sorted by item id, so an equal score above the target is a smaller id.
         ranks = np.array(
             [

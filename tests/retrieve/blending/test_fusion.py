@@ -87,6 +87,14 @@ def test_retrievers_without_a_weight_and_weights_without_a_retriever(method: Met
     assert with_zero["item_id"].to_list()[:2] == ["a", "b"]
 
 
+@pytest.mark.parametrize("method", ["rrf", "weighted"])
+def test_a_retriever_without_weight_decides_what_others_leave_equal(method: Method) -> None:
+    lists: Lists = {"x": {"known": {"a": 1.0}}, "hot": {"cold": {"a": 1.0, "b": 2.0, "c": 9.0}}}
+    found = Fusion(method, {"x": 1.0, "hot": 0.0}).blend(candidates(lists), 10)
+    cold = found.filter(query_id="cold").sort("rank")
+    assert cold["item_id"].to_list() == ["c", "b", "a"]
+
+
 def test_no_more_than_k() -> None:
     assert list(scores(Fusion("rrf", {"x": 0.5, "y": 0.5}), k=2)) == ["c", "a"]
 

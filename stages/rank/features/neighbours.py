@@ -1,0 +1,112 @@
+"""How well an item goes with what the asker chose before."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from stages.core.params import ItemKnn
+from stages.retrieve.retrievers.history import past_items
+from stages.retrieve.retrievers.similarity import similar_items
+
+SIMILARITIES = {
+    "follows": ItemKnn(neighbours=200),
+    "follows_soon": ItemKnn(neighbours=200, window=5, damping=0.5),
+    "together": ItemKnn(neighbours=200, similarity="cosine"),
+    "together_rare": ItemKnn(neighbours=200, similarity="bm25"),
+}
+"""What follows what, at a distance or soon after; what the same users choose, all or of few."""
+RECENCIES = {"": 0.7, "_last": 0.3, "_all": 1.0}
+"""Weight of a moment of the history relative to the one after it: the newest, or all alike."""
+_CHUNK = 1 << 22
+"""Similarities looked up at once."""
+
+
+class Neighbours:
+    """Item-kNN scores of given pairs, by several similarities and several weights of the past.
+
+    A retriever gives one of these scores, and to what it found; a ranker does with all of them,
+    for every candidate, what one of them does not. Each pair of an item and one of the history is
+    looked up once, for all similarities and weights.
+
+    Args:
+        max_history: newest moments of a history that are read.
+    """
+
+    def __init__(self, max_history: int) -> None:
+        self._max_history = max_history
+
+    def fit(self, events: pl.DataFrame, item_ids: pl.Series) -> Self:
+        """Count what goes with what over a window's events.
+
+        Args:
+            events: user_id, item_id and timestamp of the window's events and no others.
+            item_ids: sorted, of the whole catalogue.
+        """
+        pairs = pl.DataFrame(schema={"pair": pl.Int64})
+        for name, params in SIMILARITIES.items():
+            similar = similar_items(events, item_ids, params).tocoo()
+            own = pl.DataFrame(
+                {
+                    "pair": similar.row.astype(np.int64) * len(item_ids) + similar.col,
+                    name: similar.data.astype(np.float32),
+                }
+            )
+            pairs = pairs.join(own, on="pair", how="full", coalesce=True)
+        self._hold(pairs.fill_null(0.0).sort("pair"), item_ids)
+        return self
+
+    def scores(
+        self, queries: pl.DataFrame, query_row: np.ndarray, item_row: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return `seen` (the item is in the history) and a column a similarity and recency.
+
+        Args:
+            queries: with histories.
+            query_row: row in `queries` of each pair, shape (n,).
+            item_row: row of the item of each pair, shape (n,).
+        """
+        past = past_items(queries, self._item_ids).filter(pl.col("steps") < self._max_history)
+        chosen, steps = past["item"].to_numpy().astype(np.int64), past["steps"].to_numpy()
+        ends = np.searchsorted(past["query"].to_numpy(), np.arange(queries.height + 1))
+        length = np.diff(ends)[query_row]
+        names = [f"{name}{suffix}" for suffix in RECENCIES for name in SIMILARITIES]
+        sums = np.zeros((len(query_row), len(names)), np.float32)
+        seen = np.zeros(len(query_row), np.float32)
+        asked = np.flatnonzero(length)
+        parts = np.cumsum(length[asked]) // _CHUNK
+        for pairs in np.split(asked, np.flatnonzero(np.diff(parts)) + 1):
+            if len(pairs) == 0:
+                continue
+            times = length[pairs]
+            starts = np.cumsum(times) - times
+            of_past = np.arange(times.sum()) + np.repeat(ends[query_row[pairs]] - starts, times)
+            first, second = chosen[of_past], np.repeat(item_row[pairs], times)
+            similar = self._looked_up(first * len(self._item_ids) + second)
+            seen[pairs] = np.maximum.reduceat(first == second, starts)
+            for place, recency in enumerate(RECENCIES.values()):
+                weight = (recency ** np.arange(self._max_history, dtype=np.float32))[steps[of_past]]
+                columns = slice(place * len(SIMILARITIES), (place + 1) * len(SIMILARITIES))
+                sums[pairs, columns] = np.add.reduceat(similar * weight[:, None], starts, axis=0)
+        return {"seen": seen} | {name: sums[:, place] for place, name in enumerate(names)}
+
+    def save(self, folder: Path) -> None:
+        """Write the similarities into an existing folder."""
+        self._pairs.write_parquet(folder / "similar.parquet", compression="lz4")
+
+    def load(self, folder: Path, item_ids: pl.Series) -> Self:
+        """Read what `save` wrote."""
+        self._hold(pl.read_parquet(folder / "similar.parquet"), item_ids)
+        return self
+
+    def _hold(self, pairs: pl.DataFrame, item_ids: pl.Series) -> None:
+        self._pairs, self._item_ids = pairs, item_ids
+        self._keys = np.append(pairs["pair"].to_numpy(), -1)
+        none = np.zeros((1, len(SIMILARITIES)), np.float32)
+        self._values = np.concatenate([pairs.select(list(SIMILARITIES)).to_numpy(), none])
+
+    def _looked_up(self, keys: np.ndarray) -> np.ndarray:
+        """Similarities of pairs, numbered row x items + column: shape (n, similarities)."""
+        place = np.searchsorted(self._keys[:-1], keys)
+        return self._values[np.where(self._keys[place] == keys, place, len(self._keys) - 1)]

@@ -1,0 +1,97 @@
+"""What was known of an item before a moment, by hand and against counting row by row."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.tables import TIME
+from stages.rank.features.popularity import DAY_MS, Popularity
+
+START = datetime(2023, 1, 1, tzinfo=UTC)
+IDS = pl.Series("item_id", ["a", "b", "c"])
+
+
+def events(rows: list[tuple[str, float, float]]) -> pl.DataFrame:
+    """Events of (item, day, value)."""
+    return pl.DataFrame(
+        {
+            "item_id": [item for item, _, _ in rows],
+            "timestamp": [START + timedelta(days=day) for _, day, _ in rows],
+            "value": [value for _, _, value in rows],
+        },
+        {"item_id": pl.String, "timestamp": TIME, "value": pl.Float32},
+    )
+
+
+def day(*numbers: float) -> np.ndarray:
+    zero = int(START.timestamp() * 1000)
+    return zero + (np.array(numbers) * DAY_MS).astype(np.int64)
+
+
+LOG = events([("b", 0, 1), ("a", 0, 5), ("a", 10, 2), ("a", 12, 3)])
+
+
+def test_by_hand() -> None:
+    known = Popularity([3, 30], rating_prior=2.0).fit(LOG, IDS)
+    found = known.before(np.array([0, 0, 0, 1, 2]), day(10, 12.5, 40, 40, 40))
+    mean = (1 + 5 + 2 + 3) / 4
+    expected = {
+        "item_events": [1, 3, 3, 1, 0],  # what happens at the moment itself is not before it
+        "item_events_3d": [0, 2, 0, 0, 0],
+        "item_events_30d": [1, 3, 2, 0, 0],  # day 10 is thirty days before day 40, and counts
+        "item_rating": [
+            (5 + 2 * mean) / 3,
+            (10 + 2 * mean) / 5,
+            (10 + 2 * mean) / 5,
+            (1 + 2 * mean) / 3,
+            mean,
+        ],
+        "item_rating_spread": [0, math.sqrt(14 / 9), math.sqrt(14 / 9), 0, math.nan],
+        "item_days_since_last": [10, 0.5, 28, 40, math.nan],
+        "item_days_known": [10, 12.5, 40, 40, math.nan],
+    }
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, nan_ok=True), name
+
+
+def test_without_events_all_is_unknown() -> None:
+    found = Popularity([7], 5.0).fit(LOG.clear(), IDS).before(np.array([0, 2]), day(1, 2))
+    assert found["item_events"].tolist() == found["item_events_7d"].tolist() == [0, 0]
+    assert found["item_rating"].tolist() == [0, 0]
+    assert np.isnan(found["item_days_since_last"]).all()
+
+
+ROW = st.tuples(st.sampled_from("abc"), st.integers(0, 40), st.integers(1, 5))
+
+
+@given(st.lists(ROW, max_size=30), st.lists(st.integers(-2, 60), min_size=1, max_size=5))
+def test_nothing_of_the_moment_or_later_counts(
+    rows: list[tuple[str, int, int]], asked: list[int]
+) -> None:
+    """At any moment it says what it would if the log had ended there."""
+    whole = Popularity([5, 20], 0.0).fit(events(rows), IDS)
+    for at in asked:
+        past = [row for row in rows if row[1] < at]
+        ended = Popularity([5, 20], 0.0).fit(events(past), IDS)
+        moments = day(at, at, at)
+        found, due = (one.before(np.arange(3), moments) for one in (whole, ended))
+        for name in due:
+            assert found[name] == pytest.approx(due[name], nan_ok=True), name
+        counts = [sum(row[0] == item for row in past) for item in "abc"]
+        assert found["item_events"].tolist() == counts
+
+
+def test_a_saved_one_says_the_same(tmp_path: Path) -> None:
+    made = Popularity([3], 2.0).fit(LOG, IDS)
+    made.save(tmp_path)
+    loaded = Popularity([3], 2.0).load(tmp_path, len(IDS))
+    for name, values in made.before(np.arange(3), day(11, 11, 11)).items():
+        again = loaded.before(np.arange(3), day(11, 11, 11))[name]
+        assert np.array_equal(values, again, equal_nan=True)
