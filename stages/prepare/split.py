@@ -1,4 +1,7 @@
-"""Events in; events marked as fit, rank, valid or test by time, and held-out queries, out."""
+"""Events in; events marked as fit, rank, valid or test by time, and held-out queries, out.
+
+Of the items' properties that change in time, those come out that held at each window's end.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,10 +130,14 @@ def main(
     events: Path = files.EVENTS,
     split_events: Path = files.SPLIT_EVENTS,
     queries: Path = files.REVIEW_QUERIES,
+    properties: Path = files.PROPERTIES,
+    split_properties: Path = files.SPLIT_PROPERTIES,
     cuts_file: Annotated[Path, typer.Option("--cuts")] = files.CUTS,
 ) -> None:
-    """Cut events in time, and make the queries that held-out reviews are."""
+    """Cut events in time, make the queries that held-out reviews are, and keep what items were."""
     params = load_params(params_file)
+    from stages.prepare.splitting.properties import as_of_windows
+
     table = tables.read(events, tables.EVENTS)
     ends = cuts(table["timestamp"], params.split)
     marked = mark(table, ends)
@@ -139,6 +146,8 @@ def main(
         make = review_queries if params.split.queries == "reviews" else moment_queries
         asked = make(marked)
         tables.write(asked, queries, tables.QUERIES)
+        known = as_of_windows(tables.read(properties, tables.PROPERTIES), marked)
+        tables.write(known, split_properties, tables.SPLIT_PROPERTIES)
         writing.result()
     counted = {part: int((marked["split"] == part).sum()) for part in tables.PARTS}
     asking = {part: int((asked["split"] == part).sum()) for part in tables.PARTS[1:]}
