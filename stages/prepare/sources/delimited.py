@@ -160,15 +160,19 @@ def time(column: str, kind: pl.DataType, unit: str) -> pl.Expr:
     Args:
         column: its name.
         kind: its type; dates and times are taken as they are.
-        unit: `s` or `ms` since 1970, or `iso`, text in UTC.
+        unit: `s` or `ms` since 1970; `iso`, text in UTC; or `day`, a date, for its midnight in UTC.
     """
+    value = text(column)
     if kind.is_temporal():
-        ms = pl.col(column).cast(tables.TIME).dt.epoch("ms")
+        at = pl.col(column).cast(tables.TIME)
+        ms = (at.dt.truncate("1d") if unit == "day" else at).dt.epoch("ms")
     elif unit == "iso":
-        ms = text(column).str.to_datetime(strict=False, time_zone="UTC").dt.epoch("ms")
+        ms = value.str.to_datetime(strict=False, time_zone="UTC").dt.epoch("ms")
+    elif unit == "day":
+        ms = value.str.to_date("%Y-%m-%d", strict=False).cast(tables.TIME).dt.epoch("ms")
     else:
-        number = text(column).cast(pl.Float64, strict=False) * {"s": 1000, "ms": 1}[unit]
-        ms = number.cast(pl.Int64, strict=False)
+        since_1970 = value.cast(pl.Float64, strict=False) * {"s": 1000, "ms": 1}[unit]
+        ms = since_1970.cast(pl.Int64, strict=False)
     return pl.when(ms.is_between(0, LATEST_MS)).then(ms).cast(tables.TIME)
 
 

@@ -44,8 +44,6 @@ ATTRIBUTES = (
     "perceived_colour_value_name",
     "perceived_colour_master_name",
 )
-DECADES = tuple(range(20, 80, 10))
-"""Ages at which a band begins; the first is of those before them."""
 
 
 def ingest(settings: Hm, folder: Path, bad: BadRows) -> Ingested:
@@ -118,13 +116,6 @@ def _user_id() -> Column:
     return Column("customer_id", prefixed(PREFIX, text("customer_id")), "an id")
 
 
-def _day(kind: pl.DataType) -> pl.Expr:
-    """The midnight in UTC with which a day begins."""
-    if not kind.is_temporal():
-        return text("t_dat").str.to_date("%Y-%m-%d", strict=False).cast(tables.TIME)
-    return time("t_dat", kind, "iso").dt.truncate("1d")
-
-
 def _transactions(path: Path, bad: BadRows) -> pl.DataFrame:
     """Read units sold."""
     names = ("customer_id", "article_id", "t_dat", "price", "sales_channel_id")
@@ -132,7 +123,11 @@ def _transactions(path: Path, bad: BadRows) -> pl.DataFrame:
     columns = {
         "user_id": _user_id(),
         "item_id": _article_id(),
-        "timestamp": Column("t_dat", _day(raw.schema["t_dat"]), "a day, such as 2020-09-22"),
+        "timestamp": Column(
+            "t_dat",
+            time("t_dat", raw.schema["t_dat"], "day"),
+            "a day between 1970 and 2100, such as 2020-09-22",
+        ),
         "price": Column("price", number("price"), "a number", optional=True),
         "sales_channel_id": Column(
             "sales_channel_id", text("sales_channel_id"), "text", optional=True
@@ -184,9 +179,15 @@ def _customers(path: Path, bad: BadRows) -> pl.DataFrame:
         **{name: Column(name, text(name), "text", optional=True) for name in names[2:]},
     }
     rows = good_rows(path, raw, columns, bad, unique="user_id")
-    bands = [f"under {DECADES[0]}", *(f"{low}-{low + 9}" for low in DECADES[:-1])]
-    band = pl.col("age").cut(DECADES, labels=[*bands, f"{DECADES[-1]}+"], left_closed=True)
-    return rows.select("user_id", "age", band.cast(pl.String).alias("age_band"), *names[2:])
+    return rows.select("user_id", "age", age_band("age").alias("age_band"), *names[2:])
+
+
+def age_band(column: str) -> pl.Expr:
+    """The ten years of life that an age lies in, as text; one band below 20 and one from 70."""
+    age = pl.col(column)
+    low = age // 10 * 10
+    band = pl.when(age < 70).then(pl.format("{}-{}", low, low + 9)).otherwise(pl.lit("70+"))
+    return pl.when(age < 20).then(pl.lit("under 20")).when(age.is_not_null()).then(band)
 
 
 _NOTHING = pl.lit(None, pl.String)
