@@ -142,6 +142,15 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("rows", ["i,soap|bar|soap", "i,soap|bar\ni,bar|soap"])
+def test_a_category_counts_once(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "kinds.txt").write_text(f"id,kind\n{rows}\n")
+    about = {"file": "kinds.txt", "columns": {"item_id": "id", "categories": "kind"}}
+    found = read(tmp_path, items=[about]).items.filter(item_id="in_i")
+    assert found["categories"].to_list() == [["soap", "bar"]]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

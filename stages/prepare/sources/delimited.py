@@ -117,7 +117,7 @@ def good_rows(
     rows = raw.select(column.value.alias(name) for name, column in columns.items())
     unfit = pl.DataFrame(
         [
-            rows[name].is_null() & _given(raw, column.raw)
+            rows[name].is_null() & raw.select(text(column.raw).is_not_null()).to_series()
             if column.optional
             else rows[name].is_null()
             for name, column in columns.items()
@@ -180,10 +180,3 @@ def number(column: str) -> pl.Expr:
     """A finite number, null where there is none."""
     value = text(column).cast(pl.Float64, strict=False)
     return pl.when(value.is_finite()).then(value)
-
-
-def _given(raw: pl.DataFrame, column: str) -> pl.Series:
-    """Where a column says something."""
-    if column not in raw.columns:
-        return pl.repeat(False, raw.height, eager=True)
-    return raw.select(text(column).is_not_null()).to_series()

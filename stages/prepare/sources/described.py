@@ -30,8 +30,8 @@ def item_table(said: Sequence[pl.DataFrame], chosen: pl.Series) -> pl.DataFrame:
 def described(ids: pl.DataFrame, said: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Put what is said of them beside the ids.
 
-    Of what stands in several rows of an id the first counts, but for lists, which are joined; of
-    what several frames say, that of the first frame that says it.
+    Of what stands in several rows of an id the first counts, but for lists, which are joined, each
+    part once; of what several frames say, that of the first frame that says it.
     """
     for frame in said:
         about = _one_row_each(frame)
@@ -45,12 +45,12 @@ def described(ids: pl.DataFrame, said: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def _one_row_each(frame: pl.DataFrame) -> pl.DataFrame:
     key = frame.columns[0]
-    if frame[key].is_unique().all():
-        return frame
+    lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
+    if frame[key].is_unique().all():  # As files mostly are; grouping would cost more than the rest.
+        return frame.with_columns(pl.col(lists).list.unique(maintain_order=True))
     return frame.group_by(key, maintain_order=True).agg(
         pl.col(name).explode(empty_as_null=False).unique(maintain_order=True)
-        if isinstance(kind, pl.List)
+        if name in lists
         else pl.col(name).drop_nulls().first()
-        for name, kind in frame.schema.items()
-        if name != key
+        for name in frame.columns[1:]
     )

@@ -108,7 +108,7 @@ def _article() -> pl.Expr:
 
 def _article_id() -> Column:
     """Ten digits, of which a file of numbers has lost the leading zero."""
-    digits = text("article_id").str.extract(r"^(\d{1,10})$").str.zfill(10)
+    digits = text("article_id").str.extract(r"^([0-9]{1,10})$").str.zfill(10)
     return Column("article_id", prefixed(PREFIX, digits), "up to ten digits")
 
 
@@ -144,16 +144,16 @@ def _articles(path: Path, bad: BadRows) -> pl.DataFrame:
     """Read item_id, title, description, categories and attributes; what is not said is null."""
     names = ("article_id", "prod_name", "detail_desc", *CATEGORIES, *ATTRIBUTES)
     raw = _read(path, names, "articles", optional=True)
+    raw = raw.with_columns(
+        pl.lit(None, pl.String).alias(name) for name in names if name not in raw.columns
+    )
+    ours = {"title": "prod_name", "description": "detail_desc"}
+    ours |= {name: name for name in (*CATEGORIES, *ATTRIBUTES)}
     columns = {"item_id": _article_id()} | {
-        ours: Column(theirs, text(theirs) if theirs in raw.columns else _NOTHING, "", optional=True)
-        for ours, theirs in {
-            "title": "prod_name",
-            "description": "detail_desc",
-            **{name: name for name in (*CATEGORIES, *ATTRIBUTES)},
-        }.items()
+        name: Column(theirs, text(theirs), "text", optional=True) for name, theirs in ours.items()
     }
     rows = good_rows(path, raw, columns, bad, unique="item_id")
-    path_down = pl.concat_list(CATEGORIES).list.drop_nulls().list.unique(maintain_order=True)
+    path_down = pl.concat_list(CATEGORIES).list.drop_nulls()
     return rows.select(
         "item_id",
         "title",
@@ -188,9 +188,6 @@ def age_band(column: str) -> pl.Expr:
     low = age // 10 * 10
     band = pl.when(age < 70).then(pl.format("{}-{}", low, low + 9)).otherwise(pl.lit("70+"))
     return pl.when(age < 20).then(pl.lit("under 20")).when(age.is_not_null()).then(band)
-
-
-_NOTHING = pl.lit(None, pl.String)
 
 
 def _read(path: Path, names: Sequence[str], which: str, optional: bool = False) -> pl.DataFrame:
