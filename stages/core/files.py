@@ -11,10 +11,12 @@ ITEMS = DATA / "ingest" / "items.parquet"
 USERS = DATA / "ingest" / "users.parquet"
 EVENTS = DATA / "ingest" / "events.parquet"
 IMPRESSIONS = DATA / "ingest" / "impressions.parquet"
+PROPERTIES = DATA / "ingest" / "properties.parquet"
 TRUTH = DATA / "ingest" / "truth"
 PICTURES = DATA / "ingest" / "pictures"
 SPLIT_EVENTS = DATA / "split" / "events.parquet"
 REVIEW_QUERIES = DATA / "split" / "queries.parquet"
+SPLIT_PROPERTIES = DATA / "split" / "properties.parquet"
 CUTS = DATA / "split" / "cuts.json"
 
 # enrich

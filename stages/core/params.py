@@ -58,7 +58,7 @@ class Columns(Section):
 
     user: str = Field("user_id", description="Who.")
     item: str = Field("item_id", description="What.")
-    time: str = Field("timestamp", description="When.")
+    time: str | None = Field("timestamp", description="When; null where nobody knows.")
     event: str | None = Field(None, description="What was done; null where all is one event.")
     value: str | None = Field(None, description="A rating or weight; null for 1.")
 
@@ -104,10 +104,73 @@ class Interactions(Section):
         return self
 
 
+class Hm(Section):
+    """H&M's files, as Kaggle has them; names are globs inside `ingest.folder`."""
+
+    articles: list[str] = Field(
+        ["articles*.csv*", "articles*.parquet"],
+        description="Articles, CSV (also .gz) or parquet; of what several files say of one, that "
+        "of the first counts. Without a glob, articles are what was bought.",
+    )
+    customers: list[str] = Field(["customers*.csv*"], description="Customers; may be empty.")
+    transactions: list[str] = Field(
+        ["transactions*.csv*"], min_length=1, description="Transactions: a unit sold is a row."
+    )
+    images: str | None = Field(
+        "images",
+        description="Folder of pictures, `<first three digits>/<article_id>.jpg`, which are "
+        "copied; null for none.",
+    )
+
+
+class Retailrocket(Section):
+    """RetailRocket's files, as Kaggle has them; names are globs inside `ingest.folder`."""
+
+    events: list[str] = Field(["events*.csv*"], min_length=1, description="Who did what when.")
+    item_properties: list[str] = Field(
+        ["item_properties*.csv*"], description="Properties of items over time; may be empty."
+    )
+    category_tree: list[str] = Field(
+        ["category_tree*.csv*"],
+        description="Parents of categories; without it a category stands alone.",
+    )
+    properties: list[str] = Field(
+        ["categoryid", "available"],
+        description="Properties that are read: these, or hashed ones by their number.",
+    )
+
+
+class HmRetailrocket(Section):
+    """Two shops, one or both: ids are `hm_` and `rr_` and theirs, column `part` names the shop."""
+
+    parts: Literal["both", "hm", "retailrocket"] = Field("both", description="Which are read.")
+    hm: Hm = Hm()
+    retailrocket: Retailrocket = Retailrocket()
+
+
+class HomepageFeed(Section):
+    """A feed's log of what was shown and clicked, with tags of users and items."""
+
+    log: list[str] = Field(
+        ["shop*.dat*"], min_length=1, description="Globs of the log: ts, uid, iid, label."
+    )
+    user_features: list[str] = Field(
+        ["user_feature*.dat*"], description="Globs of uid, utag1, utag2; may be empty."
+    )
+    item_features: list[str] = Field(
+        ["item_feature*.dat*"], description="Globs of iid, itag1, itag2, itag3; may be empty."
+    )
+    separator: str = Field(",", min_length=1, max_length=1, description="Between columns.")
+    header: bool = Field(False, description="Whether the first line names the columns.")
+    time_unit: Literal["s", "ms", "iso"] = Field(
+        "ms", description="Seconds or milliseconds since 1970, or text as in ISO 8601."
+    )
+
+
 class Ingest(Section):
     """Raw files to items, users, events and impressions."""
 
-    source: Literal["sample", "amazon", "interactions"] = Field(
+    source: Literal["sample", "amazon", "interactions", "hm_retailrocket", "homepage_feed"] = Field(
         "sample", description="Which reader runs."
     )
     folder: Path = Field(Path("data/raw"), description="Folder of the raw files, watched by DVC.")
@@ -120,6 +183,8 @@ class Ingest(Section):
     sample: Sample = Sample()
     amazon: Amazon = Amazon()
     interactions: Interactions = Interactions()
+    hm_retailrocket: HmRetailrocket = HmRetailrocket()
+    homepage_feed: HomepageFeed = HomepageFeed()
 
 
 class Split(Section):
@@ -540,6 +605,15 @@ class Params(Section):
                 f"retriever 'sparse' needs an encoder with lexical weights (encoder.kind: bge_m3), "
                 f"and encoder.kind is {self.encoder.kind!r}; take it from `retrievers` or change "
                 "the encoder"
+            )
+        if (
+            self.ingest.source == "interactions"
+            and self.ingest.interactions.columns.time is None
+            and self.split.method != "leave_last_out"
+        ):
+            raise ValueError(
+                "ingest.interactions.columns.time is null, and without times there is no cut in "
+                "time: split.method must be leave_last_out, which holds out by user"
             )
         if self.bundle.ranker != "best" and self.bundle.ranker not in self.rankers:
             raise ValueError(

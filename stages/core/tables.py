@@ -99,6 +99,17 @@ IMPRESSIONS = Table(
     nullable=frozenset({"timestamp", "position"}),
     extra=True,
 )
+PROPERTIES = Table(
+    "properties",
+    ("item_id", "name", "timestamp"),
+    {"item_id": pl.String, "timestamp": TIME, "name": pl.String, "value": pl.String},
+)
+"""What is true of an item from a time on, until it says otherwise; `value` as text."""
+SPLIT_PROPERTIES = Table(
+    "split properties",
+    ("window", "item_id", "name"),
+    {"window": pl.Enum(WINDOWS), "item_id": pl.String, "name": pl.String, "value": pl.String},
+)
 QUERIES = Table(
     "queries",
     ("query_id",),

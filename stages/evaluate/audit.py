@@ -17,6 +17,8 @@ log = get_logger(__name__)
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    properties_file: Path = files.PROPERTIES,
+    known_file: Path = files.SPLIT_PROPERTIES,
     events_file: Path = files.SPLIT_EVENTS,
     cuts_file: Path = files.CUTS,
     queries_file: Path = files.QUERIES,
@@ -40,6 +42,8 @@ def main(
     limits = params.audit
     bootstrap = Bootstrap(params.evaluate, params.seed)
     items = tables.read(items_file, tables.ITEMS)
+    properties = tables.read(properties_file, tables.PROPERTIES)
+    known = tables.read(known_file, tables.SPLIT_PROPERTIES)
     events = tables.read(events_file, tables.SPLIT_EVENTS)
     queries = tables.read(queries_file, tables.QUERIES)
     keywords = tables.read(keywords_file, tables.KEYWORDS)
@@ -64,6 +68,7 @@ def main(
         time.check_cuts(events, cuts),
         time.check_queries(queries, events, cuts),
         time.check_history(queries, events),
+        time.check_properties(known, properties, events),
         texts.check_documents(documents, items, events, keywords, summaries, params.documents),
         texts.check_pairs(pairs, items, events, keywords, documents),
         texts.check_copies(queries, events),
@@ -73,7 +78,9 @@ def main(
         learning.check_labels(examples, queries, blend),
         learning.check_label_features(examples, limits.max_feature_auc),
         learning.check_features(
-            examples, items, events, documents, queries, candidates, blend, params.examples
+            *(examples, items, events, documents, queries, candidates, blend),
+            params.examples,
+            known,
         ),
         learning.check_shuffled(examples, queries, bootstrap, limits.max_shuffled_auc),
         lists.check_scores(ranked, queries, blend),

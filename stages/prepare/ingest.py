@@ -1,5 +1,6 @@
-"""Raw files, or a generated shop, to items, users, events and impressions."""
+"""Raw files, or a generated shop, to items with their properties, users, events and impressions."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,14 @@ def read_source(options: Ingest, seed: int, params_file: Path) -> Ingested:
         from stages.prepare.sources import interactions
 
         return interactions.ingest(options, raw_folder(options, params_file))
+    if options.source == "hm_retailrocket":
+        from stages.prepare.sources import hm_retailrocket
+
+        return hm_retailrocket.ingest(options, raw_folder(options, params_file))
+    if options.source == "homepage_feed":
+        from stages.prepare.sources import homepage_feed
+
+        return homepage_feed.ingest(options, raw_folder(options, params_file))
     from stages.prepare.sources import amazon
 
     return amazon.ingest(options, raw_folder(options, params_file))
@@ -59,6 +68,8 @@ def counts(raw: Ingested) -> dict[str, Any]:
         "items": raw.items.height,
         "users": raw.users.height,
         "impressions": raw.impressions.height,
+        "properties": raw.properties.height,
+        "unseen_users": raw.unseen_users,
         "first_time": first,
         "last_time": last,
     }
@@ -70,6 +81,7 @@ def main(
     users: Path = files.USERS,
     events: Path = files.EVENTS,
     impressions: Path = files.IMPRESSIONS,
+    properties: Path = files.PROPERTIES,
     truth: Path = files.TRUTH,
     pictures: Path = files.PICTURES,
     metrics: Path = files.METRICS / "ingest.json",
@@ -83,6 +95,7 @@ def main(
             writer.submit(tables.write, raw.items, items, tables.ITEMS),
             writer.submit(tables.write, raw.users, users, tables.USERS),
             writer.submit(tables.write, raw.impressions, impressions, tables.IMPRESSIONS),
+            writer.submit(tables.write, raw.properties, properties, tables.PROPERTIES),
         ]
     for table in writing:
         table.result()
@@ -91,7 +104,11 @@ def main(
             frame.write_parquet(folder / f"{name}.parquet")
     with atomic_folder(pictures) as folder:
         for name, picture in raw.pictures.items():
-            (folder / name).write_bytes(picture)
+            (folder / name).parent.mkdir(exist_ok=True)
+            if isinstance(picture, Path):
+                shutil.copyfile(picture, folder / name)
+            else:
+                (folder / name).write_bytes(picture)
     counted = counts(raw)
     write_json(metrics, counted)
     log.info(

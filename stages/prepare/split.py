@@ -1,4 +1,4 @@
-"""Events in; events marked as fit, rank, valid or test, and held-out queries, out."""
+"""Events in; events marked fit, rank, valid or test, queries, what items were then, out."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -148,10 +148,13 @@ def main(
     events: Path = files.EVENTS,
     split_events: Path = files.SPLIT_EVENTS,
     queries: Path = files.REVIEW_QUERIES,
+    properties: Path = files.PROPERTIES,
+    split_properties: Path = files.SPLIT_PROPERTIES,
     cuts_file: Annotated[Path, typer.Option("--cuts")] = files.CUTS,
 ) -> None:
-    """Cut events, and make the queries that held-out reviews or moments are."""
+    """Cut events, make the queries that held-out ones are, and keep what items were."""
     from stages.prepare.splitting.filters import frequent
+    from stages.prepare.splitting.properties import as_of_windows
 
     params = load_params(params_file)
     given = tables.read(events, tables.EVENTS)
@@ -168,6 +171,8 @@ def main(
         make = review_queries if params.split.queries == "reviews" else moment_queries
         asked = make(marked)
         tables.write(asked, queries, tables.QUERIES)
+        known = as_of_windows(tables.read(properties, tables.PROPERTIES), marked)
+        tables.write(known, split_properties, tables.SPLIT_PROPERTIES)
         writing.result()
     counted = {part: int((marked["split"] == part).sum()) for part in tables.PARTS}
     asking = {part: int((asked["split"] == part).sum()) for part in tables.PARTS[1:]}

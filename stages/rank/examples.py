@@ -6,7 +6,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from stages.core import files, tables
+from stages.core import catalogue, files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import atomic_folder
@@ -33,6 +33,7 @@ def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    properties_file: Path = files.SPLIT_PROPERTIES,
     events_file: Path = files.SPLIT_EVENTS,
     queries_file: Path = files.QUERIES,
     documents_file: Path = files.DOCUMENTS,
@@ -45,6 +46,7 @@ def main(
     params = load_params(params_file)
     items = tables.read(items_file, tables.ITEMS)
     events = tables.read(events_file, tables.SPLIT_EVENTS)
+    properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     queries = tables.read(queries_file, tables.QUERIES)
     documents = tables.read(documents_file, tables.DOCUMENTS)
     candidates = tables.read_folder(candidates_folder, sorted(params.retrievers), tables.CANDIDATES)
@@ -53,7 +55,7 @@ def main(
     with atomic_folder(features_folder) as folder:
         for window in tables.WINDOWS:
             program = FeatureProgram(params.examples, params.retrievers).fit(
-                items,
+                catalogue.of_window(items, properties, window),
                 documents.filter(window=window),
                 events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window])),
             )

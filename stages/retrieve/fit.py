@@ -8,6 +8,7 @@ import polars as pl
 import typer
 
 from stages.core import files, tables
+from stages.core.catalogue import of_window as catalogue_of
 from stages.core.log import get_logger, run
 from stages.core.params import RetrieverName, load_params
 from stages.core.storage import atomic_folder
@@ -48,6 +49,7 @@ def main(
     events_file: Path = files.SPLIT_EVENTS,
     impressions_file: Path = files.IMPRESSIONS,
     items_file: Path = files.ITEMS,
+    properties_file: Path = files.SPLIT_PROPERTIES,
     users_file: Path = files.USERS,
     documents_file: Path = files.DOCUMENTS,
     embeddings_folder: Path = files.EMBEDDINGS,
@@ -61,6 +63,7 @@ def main(
     events = tables.read(events_file, tables.SPLIT_EVENTS, _EVENT_COLUMNS)
     impressions = tables.read(impressions_file, tables.IMPRESSIONS)
     items = tables.read(items_file, tables.ITEMS)
+    properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     users = tables.read(users_file, tables.USERS)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
@@ -72,8 +75,9 @@ def main(
         if name in READS_VECTORS:
             embeddings = tables.read(embeddings_folder / "base.parquet", tables.EMBEDDINGS)
         for window in tables.WINDOWS:
+            catalogue = catalogue_of(items, properties, window)
             data = of_window(
-                window, documents, embeddings, encoder, events, impressions, items, users
+                window, documents, embeddings, encoder, events, impressions, catalogue, users
             )
             made = make_retriever(name, params.fit, params.seed)
             made.fit(data)

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 import yaml
 
-from stages.core import metrics, storage, tables
+from stages.core import catalogue, metrics, storage, tables
 from stages.core.params import Params
 from stages.enrich.documents import compose_windows
 from stages.prepare.split import leave_last_out
+from stages.prepare.splitting.properties import as_of_windows
 from stages.rank.features import FeatureProgram
 
 ITEMS, USERS, EVENTS, LISTED = 40, 30, 800, 16
@@ -30,6 +31,8 @@ class World:
     params: Params
     items: pl.DataFrame
     events: pl.DataFrame
+    properties: pl.DataFrame
+    known: pl.DataFrame
     cuts: dict[str, Any]
     queries: pl.DataFrame
     keywords: pl.DataFrame
@@ -52,7 +55,9 @@ class World:
         data = folder / "data"
         named = {
             "ingest/items": (self.items, tables.ITEMS),
+            "ingest/properties": (self.properties, tables.PROPERTIES),
             "split/events": (self.events, tables.SPLIT_EVENTS),
+            "split/properties": (self.known, tables.SPLIT_PROPERTIES),
             "queries": (self.queries, tables.QUERIES),
             "keywords": (self.keywords, tables.KEYWORDS),
             "summaries": (self.summaries, tables.SUMMARIES),
@@ -156,6 +161,18 @@ def shop(
     )
 
 
+def said_of(items: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Brands that change: every third item's in the middle of fit, of rank and of test."""
+    moments = [events.filter(split=part)["timestamp"].median() for part in ("fit", "rank", "test")]
+    rows = [
+        {"item_id": item, "timestamp": at, "name": "brand", "value": f"Brand {n % 3}{owner}"}
+        for n, item in enumerate(items["item_id"])
+        if n % 3 == 0
+        for at, owner in zip(moments, "abc", strict=True)
+    ]
+    return typed(rows, tables.PROPERTIES)
+
+
 def asked(events: pl.DataFrame) -> pl.DataFrame:
     """One query a held-out review, with all that its user did before."""
     rows = []
@@ -231,7 +248,7 @@ def described(world: dict[str, Any], params: Params) -> pl.DataFrame:
     made = []
     for window in tables.WINDOWS:
         program = FeatureProgram(params.examples).fit(
-            world["items"],
+            catalogue.of_window(world["items"], world["known"], window),
             world["documents"].filter(window=window),
             world["events"].filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window])),
         )
@@ -285,6 +302,8 @@ def build(
         for item, text in items.select("item_id", "description").iter_rows()
     ]
     world: dict[str, Any] = {"items": items, "events": events, "keywords": keywords}
+    world["properties"] = properties = said_of(items, events)
+    world["known"] = as_of_windows(properties, events)
     world["summaries"] = typed([{**row, "reason": None} for row in summaries], tables.SUMMARIES)
     world["documents"] = compose_windows(
         items, events, keywords, world["summaries"], params.documents

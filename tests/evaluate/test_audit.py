@@ -29,6 +29,7 @@ ALL = [
     "label_features",
     "labels",
     "pairs",
+    "properties",
     "queries",
     "rank_slice",
     "scores",
@@ -50,6 +51,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         time.check_cuts(w.events, w.cuts),
         time.check_queries(w.queries, w.events, w.cuts),
         time.check_history(w.queries, w.events),
+        time.check_properties(w.known, w.properties, w.events),
         texts.check_documents(
             w.documents, w.items, w.events, w.keywords, w.summaries, params.documents
         ),
@@ -63,6 +65,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         learning.check_features(
             *(w.examples, w.items, w.events, w.documents, w.queries, w.candidates, w.blend),
             params.examples,
+            w.known,
         ),
         learning.check_shuffled(w.examples, w.queries, bootstrap, limits.max_shuffled_auc),
         lists.check_scores(ranked, w.queries, w.blend),
@@ -190,6 +193,17 @@ def statistics_of_the_wrong_window(w: World) -> World:
     return w.replace(examples=examples)
 
 
+def property_of_the_future(w: World) -> World:
+    """Window train says whose an item is since test."""
+    late = w.properties.sort("timestamp").row(-1, named=True)
+    where = (pl.col("item_id") == late["item_id"]) & (pl.col("window") == "train")
+    return w.replace(known=change(w.known, where, value=pl.lit(late["value"]))).remade()
+
+
+def property_that_was_forgotten(w: World) -> World:
+    return w.replace(known=w.known.filter(pl.col("window") == "fit")).remade()
+
+
 def held_out_review_in_pairs(w: World) -> World:
     late = w.events.filter(split="valid").row(0, named=True)
     columns = {name: pl.lit(late[name]) for name in ("event_id", "user_id", "item_id")}
@@ -282,6 +296,8 @@ LEAKS: list[tuple[Callable[[World], World], set[str], str]] = [
     (label_under_another_name, {"label_features", "features"}, "together alone has an AUC"),
     (counts_of_the_future, {"features"}, "item_events is not the count"),
     (statistics_of_the_wrong_window, {"features"}, "window train whose item_rating_spread"),
+    (property_of_the_future, {"properties"}, "1 properties of window train that were said after"),
+    (property_that_was_forgotten, {"properties"}, "train that are not the last before its end"),
     (held_out_review_in_pairs, {"pairs"}, "1 pairs whose review is not in fit"),
     (negative_that_was_chosen, {"pairs"}, "negatives that the user chose"),
     (negative_of_a_later_document, {"pairs"}, "negatives that are not of a fit document"),

@@ -68,6 +68,8 @@ def test_reads_2023(run_ingest):
         "items": 1,
         "users": 1,
         "impressions": 0,
+        "properties": 0,
+        "unseen_users": 0,
         "first_time": "2020-05-05T14:08:48.923+00:00",
         "last_time": "2020-05-05T14:08:48.923+00:00",
     }

@@ -95,6 +95,19 @@ def test_lists_of_a_session_are_rows(tmp_path: Path) -> None:
     assert rows == [("in_7", "in_1", "view"), ("in_7", "in_2", "view"), ("in_8", "in_3", "view")]
 
 
+def test_a_bad_part_of_a_list_is_named_by_its_row(tmp_path: Path) -> None:
+    session = pl.DataFrame({"who": [7, 8], "what": [[1, 2], [3, None]], "at": [[10, 20], [30, 40]]})
+    session.write_parquet(tmp_path / "sessions.parquet")
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    with pytest.raises(UserError, match=r"sessions\.parquet:2: column 'what' is None, expected an"):
+        read(tmp_path, columns=columns)
+
+
+def test_names_with_space_around_them_are_found(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG.replace(",", " , "))
+    assert read(tmp_path).events["item_id"].to_list()[1] == "in_18292817638588633001"
+
+
 def test_ratings_of_the_same_moment_have_numbers(tmp_path: Path) -> None:
     log = "user_id,item_id,timestamp,stars\nu,i,1,5\nu,i,1,3\nu,i,1,5\n"
     (tmp_path / "log.csv").write_text(log)
@@ -127,6 +140,15 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
         ("in_i1", "Oil", None, []),
         ("in_i9", "Balm", "Burt", []),
     ]
+
+
+@pytest.mark.parametrize("rows", ["i,soap|bar|soap", "i,soap|bar\ni,bar|soap"])
+def test_a_category_counts_once(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "kinds.txt").write_text(f"id,kind\n{rows}\n")
+    about = {"file": "kinds.txt", "columns": {"item_id": "id", "categories": "kind"}}
+    found = read(tmp_path, items=[about]).items.filter(item_id="in_i")
+    assert found["categories"].to_list() == [["soap", "bar"]]
 
 
 @pytest.mark.parametrize(

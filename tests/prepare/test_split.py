@@ -152,6 +152,8 @@ def test_the_stage_writes_tables_and_cuts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [(f"u{place % 7}", f"i{place % 5}", 1000 + place) for place in range(200)]
     tables.write(events(*rows), files.EVENTS, tables.EVENTS)
+    nothing = pl.DataFrame(schema=tables.PROPERTIES.columns)
+    tables.write(nothing, files.PROPERTIES, tables.PROPERTIES)
     Path("params.yaml").write_text(yaml.safe_dump({"split": {"rank": 0.25}}))
     split.main(Path("params.yaml"))
     first = digest(files.DATA / "split")

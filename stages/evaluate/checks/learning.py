@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from stages.core import metrics
+from stages.core import catalogue, metrics
 from stages.core.params import Examples
 from stages.core.store import content_hash
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT, feature_names
@@ -99,6 +99,7 @@ def check_features(
     candidates: pl.DataFrame,
     blend: pl.DataFrame,
     params: Examples,
+    properties: pl.DataFrame,
 ) -> Check:
     """Features are those that the window behind their query, and the query's own past, give.
 
@@ -114,6 +115,7 @@ def check_features(
         candidates: of all retrievers.
         blend: the blended candidates.
         params: of the feature program.
+        properties: of items, as the windows knew them.
     """
     faults: dict[str, pl.Series] = {}
     checked = 0
@@ -132,7 +134,8 @@ def check_features(
             continue
         rows = examples.join(asked, on="query_id", how="semi").sort("query_id", "item_id")
         program = FeatureProgram(params, candidates["retriever"].unique().to_list())
-        program.fit(items, documents.filter(window=window), behind)
+        known = catalogue.of_window(items, properties, window)
+        program.fit(known, documents.filter(window=window), behind)
         mine = candidates.join(asked, on="query_id", how="semi")
         theirs = blend.join(asked, on="query_id", how="semi")
         due = program.transform(chosen, mine, theirs).sort("query_id", "item_id")

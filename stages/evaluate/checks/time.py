@@ -145,6 +145,42 @@ def check_history(queries: pl.DataFrame, events: pl.DataFrame) -> Check:
     )
 
 
+def check_properties(known: pl.DataFrame, properties: pl.DataFrame, events: pl.DataFrame) -> Check:
+    """What a window says of an item is the last that was said of it by the window's end.
+
+    Args:
+        known: window, item_id, name, value.
+        properties: item_id, timestamp, name, value, of all times.
+        events: timestamp, split.
+    """
+    key = ["item_id", "name"]
+    faults: dict[str, pl.Series] = {}
+    for window, parts in PARTS_OF_WINDOW.items():
+        end = events.filter(pl.col("split").is_in(parts))["timestamp"].max()
+        said = known.filter(window=window)
+        dated = properties.with_columns(late=pl.col("timestamp") > end)
+        latest = (
+            dated.filter(~pl.col("late"))
+            .group_by(key)
+            .agg(due=pl.col("value").sort_by("timestamp").last())
+        )
+        both = said.join(latest, on=key, how="full", coalesce=True)
+        wrong = both.filter(pl.col("value").ne_missing(pl.col("due")))
+        future = dated.filter("late").select(*key, "value").unique()
+        later = wrong.join(future, on=[*key, "value"], how="semi")
+        faults[f"properties of window {window} that were said after its end"] = later["item_id"]
+        other = wrong.join(later, on=key, how="anti")
+        faults[f"properties of window {window} that are not the last before its end"] = other[
+            "item_id"
+        ]
+    return verdict(
+        "properties",
+        faults,
+        f"{known.height:,} properties of items are those of their window's end.",
+        {"properties": known.height},
+    )
+
+
 def _check_last_out(events: pl.DataFrame) -> Check:
     number = (
         pl.col("split").cast(pl.String).replace_strict({part: n for n, part in enumerate(PARTS)})

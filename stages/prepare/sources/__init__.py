@@ -1,8 +1,12 @@
-"""Sources: each reads or makes raw data and returns the same four tables."""
+"""Sources: each reads or makes raw data and returns the same tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
+
+from stages.core import tables
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,10 @@ class Ingested:
         rows: raw reviews, good, bad and twice.
         duplicates: exact duplicates that were dropped.
         bad_rows: lines that were left out, of reviews and of metadata.
+        properties: table `PROPERTIES`, without rows where nothing is known to change.
+        unseen_users: rows about users who never appear, that were left out.
         truth: what a generator drew from, by table name.
-        pictures: picture files by name.
+        pictures: pictures by the name that items have for them, or the files that hold them.
     """
 
     items: pl.DataFrame
@@ -28,5 +34,9 @@ class Ingested:
     rows: int
     duplicates: int = 0
     bad_rows: int = 0
+    properties: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=tables.PROPERTIES.columns)
+    )
+    unseen_users: int = 0
     truth: dict[str, pl.DataFrame] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    pictures: Mapping[str, bytes | Path] = field(default_factory=dict)

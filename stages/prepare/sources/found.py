@@ -24,3 +24,18 @@ def found_files(folder: Path, globs: Sequence[str], parameter: str) -> list[Path
                 "to ingest.folder, such as '**/*.jsonl.gz'"
             ) from error
     return sorted(found)
+
+
+def required_files(folder: Path, globs: Sequence[str], parameter: str) -> list[Path]:
+    """Return the files that the globs match, in the globs' order; without a glob, none.
+
+    Raises:
+        UserError: there are globs and no file matches one; `parameter` says where they were given.
+    """
+    found = dict.fromkeys(path for glob in globs for path in found_files(folder, [glob], parameter))
+    if globs and not found:
+        raise UserError(
+            f"{folder}: no file matches {', '.join(globs)}; put the files there or correct "
+            f"ingest.folder or {parameter}"
+        )
+    return list(found)

@@ -1,0 +1,182 @@
+"""CSV and parquet files by their columns' names; a row that does not fit is named or left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.core import tables
+from stages.core.log import UserError
+from stages.prepare.sources.json_lines import BadRows
+
+LATEST_MS = 4_102_444_800_000
+"""2100-01-01."""
+ROW = "row"
+"""The column that holds a row's place in its file, from 1."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What becomes of a column, and what it must hold.
+
+    Attributes:
+        raw: the column, by our name; in a message it stands by the file's.
+        value: what becomes of it; null where it does not fit.
+        expected: what would have been right, for the message.
+        optional: whether it may be empty.
+    """
+
+    raw: str
+    value: pl.Expr
+    expected: str
+    optional: bool = False
+
+
+def read_columns(
+    path: Path,
+    named: Mapping[Any, str],
+    parameter: str,
+    separator: str = ",",
+    header: bool = True,
+    optional: bool = False,
+    only: pl.Expr | None = None,
+) -> pl.DataFrame:
+    """Read the columns that are named, by our names; text as it stands, so that ids stay exact.
+
+    Args:
+        path: CSV, also compressed, or parquet. A list is a row for each of what is in it.
+        named: our names to the file's; `column_0` and so on in a file without a header.
+        parameter: where the columns are given, for messages.
+        separator: between columns of CSV.
+        header: whether the first line of CSV names the columns.
+        optional: a column that is not there is left out, but for the first.
+        only: which rows are read, over our names.
+
+    Returns:
+        `ROW`, then the columns.
+
+    Raises:
+        UserError: the file cannot be read, or a column is missing.
+    """
+    try:
+        if path.suffix == ".parquet":
+            first, scan = 1, pl.scan_parquet(path, glob=False)
+        else:
+            first, scan = (
+                1 + header,
+                pl.scan_csv(
+                    path, separator=separator, has_header=header, infer_schema=False, glob=False
+                ),
+            )
+        found = {name.strip(): name for name in scan.collect_schema()}
+        required = list(named.values())[: 1 if optional else None]
+        missing = [theirs for theirs in required if theirs not in found]
+        if missing:
+            raise UserError(
+                f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
+                f"correct the columns of {parameter}"
+            )
+        scan = scan.with_row_index(ROW, first).select(
+            ROW,
+            *(
+                pl.col(found[theirs]).alias(ours)
+                for ours, theirs in named.items()
+                if theirs in found
+            ),
+        )
+        rows = (scan if only is None else scan.filter(only)).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); correct the file or its name") from error
+    lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
+    return rows.explode(lists) if lists else rows
+
+
+def good_rows(
+    path: Path,
+    raw: pl.DataFrame,
+    columns: Mapping[str, Column],
+    bad: BadRows,
+    named: Mapping[Any, str] | None = None,
+    unique: str | None = None,
+) -> pl.DataFrame:
+    """Return what becomes of the rows that fit; the others are named to `bad`.
+
+    Args:
+        path: of the file, for messages.
+        raw: what `read_columns` gave.
+        columns: what becomes of a row, by name.
+        bad: counts rows, or refuses them.
+        named: our names to the file's, for messages.
+        unique: a column of which each value stands once in the file; the first row counts.
+
+    Raises:
+        UserError: `bad` refuses a row.
+    """
+    rows = raw.select(column.value.alias(name) for name, column in columns.items())
+    unfit = pl.DataFrame(
+        [
+            rows[name].is_null() & raw.select(text(column.raw).is_not_null()).to_series()
+            if column.optional
+            else rows[name].is_null()
+            for name, column in columns.items()
+        ]
+    )
+    wrong = unfit.select(pl.any_horizontal(pl.all())).to_series()
+    theirs = named or {}
+
+    def refuse(place: int, column: str, expected: str) -> None:
+        found = raw[column][place] if column in raw.columns else None
+        said = f"column {theirs.get(column, column)!r} is {found!r}, expected {expected}"
+        bad.add(path, raw[ROW][place], said)
+
+    for place in wrong.arg_true():
+        name = next(name for name in columns if unfit[name][place])
+        refuse(place, columns[name].raw, columns[name].expected)
+    good = ~wrong
+    if unique is not None:
+        again = good & ~rows[unique].is_first_distinct()
+        for place in again.arg_true():
+            refuse(place, columns[unique].raw, "one row for each")
+        good &= ~again
+    return rows.filter(good)
+
+
+def text(column: str) -> pl.Expr:
+    """The text of a column without space around it; null where nothing is left."""
+    stripped = pl.col(column).cast(pl.String).str.strip_chars()
+    return pl.when(stripped != "").then(stripped)
+
+
+def prefixed(prefix: str, value: pl.Expr) -> pl.Expr:
+    """An id of ours."""
+    return pl.concat_str(pl.lit(prefix), value)
+
+
+def time(column: str, kind: pl.DataType, unit: str) -> pl.Expr:
+    """A time between 1970 and 2100, null where there is none.
+
+    Args:
+        column: its name.
+        kind: its type; dates and times are taken as they are.
+        unit: `s` or `ms` since 1970; `iso`, text in UTC; or `day`, a date, for its midnight in UTC.
+    """
+    value = text(column)
+    if kind.is_temporal():
+        at = pl.col(column).cast(tables.TIME)
+        ms = (at.dt.truncate("1d") if unit == "day" else at).dt.epoch("ms")
+    elif unit == "iso":
+        ms = value.str.to_datetime(strict=False, time_zone="UTC").dt.epoch("ms")
+    elif unit == "day":
+        ms = value.str.to_date("%Y-%m-%d", strict=False).cast(tables.TIME).dt.epoch("ms")
+    else:
+        since_1970 = value.cast(pl.Float64, strict=False) * {"s": 1000, "ms": 1}[unit]
+        ms = since_1970.cast(pl.Int64, strict=False)
+    return pl.when(ms.is_between(0, LATEST_MS)).then(ms).cast(tables.TIME)
+
+
+def number(column: str) -> pl.Expr:
+    """A finite number, null where there is none."""
+    value = text(column).cast(pl.Float64, strict=False)
+    return pl.when(value.is_finite()).then(value)
