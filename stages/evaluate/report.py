@@ -63,6 +63,7 @@ def render(content: dict[str, Any]) -> str:
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    cuts_file: Path = files.CUTS,
     queries_file: Path = files.QUERIES,
     documents_file: Path = files.DOCUMENTS,
     blend_file: Path = files.BLEND,
@@ -80,6 +81,7 @@ def main(
     retrieval, ranking = found["retrieval"], found["ranking"]
     comparisons, lost = found["comparisons"], found["attribution"]
     best = content.best_ranker(ranking)
+    split = content.split_in_words(read_json(cuts_file))
 
     test = tables.read(queries_file, tables.QUERIES).filter(split="test")
     drawn = examples.draw(test, params.report.examples, params.seed)
@@ -100,7 +102,7 @@ def main(
     checks = found["audit"]["checks"]
     page = render(
         {
-            "sentence": content.sentence(ranking, comparisons, lost),
+            "sentence": content.sentence(ranking, comparisons, lost, split is None),
             "tiles": content.tiles(retrieval, ranking, comparisons),
             "tables": content.tables(retrieval, ranking),
             "figures": content.figures(retrieval, ranking, comparisons, found["slices"], lost),
@@ -112,6 +114,7 @@ def main(
             "examples": examples.examples_of(drawn, before, after, titles),
             "best": best,
             "queries": test.height,
+            "split": split,
             "worded": test["text"].count() > 0,
             "level": f"{params.evaluate.level:.0%}",
             "tail": f"{params.evaluate.tail:.0%}",

@@ -46,6 +46,10 @@ def test_an_empty_file_of_parameters_is_the_defaults(tmp_path: Path) -> None:
             {"split": {"method": "cutoffs", "train_end_ms": 5, "valid_end_ms": 5}},
             "train_end_ms must be before valid_end_ms",
         ),
+        (
+            {"ingest": {"source": "interactions", "interactions": {"columns": {"time": None}}}},
+            "without times there is no cut in time: split.method must be leave_last_out",
+        ),
         ({"retrievers": ["sparse"]}, "'sparse' needs an encoder with lexical weights"),
         ({"encoder": {"multi_vector": True}}, "multi_vector needs kind bge_m3"),
         ({"encoder": {"kind": "sentence_transformers"}}, "needs a model"),

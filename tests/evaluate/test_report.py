@@ -102,7 +102,7 @@ def test_it_says_first_how_good_and_how_sure(folder: Path) -> None:
     figure = ranking[best]["test"]["ndcg@5"]
     assert f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" in head
     assert "80 queries" in head
-    assert "audit: 15 of 15 checks pass" in head
+    assert "audit: 16 of 16 checks pass" in head
 
 
 def test_what_users_wrote_is_text_and_never_markup(folder: Path, page: Page) -> None:
@@ -177,6 +177,7 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
             "examples": [],
             "best": "blend",
             "queries": 1,
+            "split": content.split_in_words({"method": "leave_last_out", "timed": False}),
             "worded": True,
             "level": "95%",
             "tail": "80%",
@@ -188,6 +189,15 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
     )
     assert '<span class="badge failed">fails</span>' in page
     assert "audit: 0 of 1 checks pass" in page
+    assert "<b>This is no split by time: the data has no times" in page
+
+
+def test_a_split_by_time_needs_no_word(folder: Path) -> None:
+    assert "no split by time" not in (folder / "report" / "index.html").read_text()
+    timed = content.split_in_words({"method": "leave_last_out", "timed": True})
+    assert timed is not None
+    assert "what others did after the question" in timed
+    assert content.split_in_words({"method": "cutoffs", "timed": True}) is None
 
 
 # Parts -------------------------------------------------------------------------------------------

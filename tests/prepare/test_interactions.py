@@ -80,6 +80,13 @@ def test_units_of_time(tmp_path: Path, unit: str, at: str) -> None:
     assert found.events["timestamp"].item() == datetime(2020, 5, 5, 14, 8, 48, tzinfo=UTC)
 
 
+def test_a_log_without_times_is_of_one_time(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    found = read(tmp_path, columns=COLUMNS | {"time": None})
+    assert found.events["timestamp"].unique().to_list() == [datetime(1970, 1, 1, tzinfo=UTC)]
+    assert found.events["event_id"][0] == "in_7:in_18292817638588633000:0:view"
+
+
 def test_dates_of_a_parquet_file_are_times(tmp_path: Path) -> None:
     day = {"user_id": ["u"], "item_id": ["i"], "timestamp": [datetime(2020, 5, 5)]}
     pl.DataFrame(day).write_parquet(tmp_path / "log.parquet")

@@ -56,7 +56,10 @@ def best_ranker(ranking: Mapping[str, Any]) -> str:
 
 
 def sentence(
-    ranking: Mapping[str, Any], comparisons: Mapping[str, Any], attribution: Mapping[str, Any]
+    ranking: Mapping[str, Any],
+    comparisons: Mapping[str, Any],
+    attribution: Mapping[str, Any],
+    by_time: bool = True,
 ) -> str:
     """Say in words how good the recommender is on test, and how sure that is."""
     best = best_ranker(ranking)
@@ -64,8 +67,9 @@ def sentence(
     if figure is None:
         return "There are no test queries, so nothing can be said."
     parts = attribution["test"]["rankers"][best][_HEADLINE]
+    asked = "queries later than everything it learned from" if by_time else "each user's last event"
     words = [
-        f"On queries later than everything it learned from, {best} reaches an NDCG@5 of "
+        f"On {asked}, {best} reaches an NDCG@5 of "
         f"{figure['mean']:.3f} ({_range(figure)}), where 1 puts the chosen item first every time."
     ]
     change = comparisons["test"]["ranking"].get(f"{best}_vs_blend", {}).get(_HEADLINE)
@@ -180,6 +184,25 @@ def figures(
                 lines, f"slices-{kind}", f"{charts.called(metric)} on test"
             )
     return drawn
+
+
+def split_in_words(cuts: Mapping[str, Any]) -> str | None:
+    """Return what a reader must know of a split that is not one by time; none of one that is.
+
+    Args:
+        cuts: what `split` wrote.
+    """
+    if cuts["method"] != "leave_last_out":
+        return None
+    if not cuts["timed"]:
+        return (
+            "This is no split by time: the data has no times, and what is held out of each user "
+            "was drawn at random."
+        )
+    return (
+        "This is no split by time: each user's last events are held out, and what answers has "
+        "learned from what others did after the question."
+    )
 
 
 def honest(rank_slice: Mapping[str, Any]) -> Markup | None:
