@@ -13,9 +13,10 @@ DAY_MS = 86_400_000
 class Popularity:
     """The events of a window, laid out so that any moment's past is counted by binary search.
 
-    What it says of a moment is made of the window's events strictly before it: of a query later
-    than the window, of all of them; where a split holds out each user's last items, of what others
-    had done by then, and nothing that they did afterwards.
+    What it says of a moment is made of the window's events strictly before it, so that where each
+    user's last items are held out nothing counts that others did afterwards. A moment after the
+    window's end is described as its end: what is recent is so by the last that was known, today
+    and a month after the window was closed.
 
     Args:
         recent_days: spans whose events are counted one by one.
@@ -53,6 +54,7 @@ class Popularity:
             mean), `item_rating_spread` (standard deviation), `item_days_since_last` and
             `item_days_known` (since the first event), NaN where there is none; each of shape (n,).
         """
+        at_ms = np.minimum(at_ms, self._end)
         begin, end = self._starts[item], self._place(item, at_ms)
         count = end - begin
         some = np.where(count > 0, 1.0, np.nan)
@@ -83,6 +85,7 @@ class Popularity:
         self._laid = laid
         item, self._at = laid["item"].to_numpy().astype(np.int64), laid["at"].to_numpy()
         value = laid["value"].to_numpy()
+        self._end = int(self._at.max(initial=0)) + 1
         self._mean = float(value.mean()) if len(value) else 0.0
         self._sums = np.concatenate([[0.0], np.cumsum(value)])
         self._squares = np.concatenate([[0.0], np.cumsum(value**2)])
