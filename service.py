@@ -12,13 +12,13 @@ BUNDLE = Path(os.environ.get("WINNOW_BUNDLE", Path(__file__).parent / "bundle"))
 
 
 class Hit(BaseModel):
-    """One item of an answer, with the scores that put it there."""
+    """One item of an answer, with the scores that put it there; null where nothing ranked."""
 
     rank: int
     item_id: str
     title: str | None
     retrieval_score: float
-    ranking_score: float
+    ranking_score: float | None
 
 
 class Answer(BaseModel):
@@ -76,14 +76,21 @@ class Search:
     @bentoml.api(route="/recommend")
     def recommend(
         self,
-        history: Annotated[list[str], Field(description="Items chosen before, oldest first.")] = [],  # noqa: B006 - BentoML reads the default from the signature
+        history: Annotated[
+            list[str] | None, Field(description="Items chosen before, oldest first.")
+        ] = None,
+        user_id: Annotated[str | None, Field(description="Who asks, instead of a history.")] = None,
+        strategy: Annotated[
+            str, Field(description="ranked, blend, or the name of one retriever.")
+        ] = "ranked",
         top_k: Annotated[int, Field(description="Items wanted at the most.")] = 10,
     ) -> Recommendation:
-        """Rank the items for someone who chose these; 400 with a reason where it cannot be done.
+        """Rank the items for a user, or someone who chose these; 400 with a reason where it cannot.
 
-        Items that the bundle does not know are passed over.
+        Items that the bundle does not know are passed over. A user whom it does not know is a cold
+        start, as is an empty history.
         """
-        from stages.publish.serving.recommender import history_queries
+        from stages.publish.serving.recommender import history_queries, user_query
 
         manifest = self._recommender.manifest
         if not self._recommender.reads_history:
@@ -91,23 +98,61 @@ class Search:
                 f"this bundle's retrievers, {_named(manifest)}, answer words only; put popular, "
                 "item_knn or als among them"
             )
-        if len(history) > _LONGEST_HISTORY:
+        if user_id is not None and history is not None:
+            raise BadInput("both user_id and history are given; send one of them")
+        if strategy not in self._recommender.strategies:
             raise BadInput(
-                f"history has {len(history)} items; send the newest {_LONGEST_HISTORY} at the most"
+                f"strategy is {strategy!r}; this bundle has "
+                f"{', '.join(self._recommender.strategies)}"
             )
-        known = self._recommender.known(history)
+        if user_id is not None:
+            past = self._recommender.history_of(user_id)
+            query, known = user_query(user_id, past), len(past) > 0
+        else:
+            sent = history or []
+            if len(sent) > _LONGEST_HISTORY:
+                raise BadInput(
+                    f"history has {len(sent)} items; send the newest {_LONGEST_HISTORY} at the most"
+                )
+            kept = self._recommender.known(sent)
+            query, known = history_queries([kept]), bool(kept)
         return Recommendation(
             bundle_id=manifest.bundle_id,
-            items=self._hits(history_queries([known]), top_k),
+            items=self._hits(query, top_k, strategy),
             is_cold_start=not known,
         )
 
-    def _hits(self, queries: Any, top_k: int) -> list[Hit]:
+    @bentoml.api(route="/similar")
+    def similar(
+        self,
+        item_id: Annotated[str, Field(description="The item that others shall go with.")],
+        top_k: Annotated[int, Field(description="Items wanted at the most.")] = 10,
+    ) -> Answer:
+        """Find what goes with an item; 400 with a reason where it cannot be done."""
         manifest = self._recommender.manifest
-        if not 1 <= top_k <= manifest.max_top_k:
-            raise BadInput(f"top_k is {top_k}; it must lie in 1 to {manifest.max_top_k}")
-        found = self._recommender.recommend(queries, top_k)
-        return [Hit(**row) for row in found.drop("query_id").iter_rows(named=True)]
+        if not self._recommender.alike:
+            raise BadInput(
+                f"this bundle's retrievers, {_named(manifest)}, do not tell what goes with an "
+                "item; put item_knn, als or content among them"
+            )
+        if not self._recommender.known([item_id]):
+            raise BadInput(f"item_id {item_id!r} is not in the bundle's catalogue")
+        self._check(top_k)
+        found = self._recommender.similar(item_id, top_k)
+        return Answer(bundle_id=manifest.bundle_id, items=_listed(found))
+
+    def _hits(self, queries: Any, top_k: int, strategy: str = "ranked") -> list[Hit]:
+        self._check(top_k)
+        return _listed(self._recommender.recommend(queries, top_k, strategy))
+
+    def _check(self, top_k: int) -> None:
+        most = self._recommender.manifest.max_top_k
+        if not 1 <= top_k <= most:
+            raise BadInput(f"top_k is {top_k}; it must lie in 1 to {most}")
+
+
+def _listed(found: Any) -> list[Hit]:
+    return [Hit(**row) for row in found.drop("query_id").iter_rows(named=True)]
 
 
 def _named(manifest: Any) -> str:

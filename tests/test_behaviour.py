@@ -2,6 +2,8 @@
 
 import json
 
+import httpx
+import polars as pl
 import pytest
 
 from stages.core import files
@@ -50,9 +52,60 @@ def test_the_service_answers_by_history(small_log_run: Checkout) -> None:
         cold = client.post("/recommend", json={"history": ["in_gone"]}).json()
         assert cold["is_cold_start"]
         assert len(cold["items"]) == 10
+        check_users(client, small_log_run)
+        check_strategies(client)
+        check_similar(client)
         refused = client.post("/search", json={"query": "a serum"})
         assert refused.status_code == 400
         assert "retrievers, popular, item_knn, als, read no words" in refused.text
         refused = client.post("/recommend", json={"history": [], "top_k": 0})
         assert refused.status_code == 400
         assert "top_k is 0" in refused.text
+
+
+def recommended(client: httpx.Client, **asked: object) -> list[str]:
+    found = client.post("/recommend", json=asked)
+    assert found.status_code == 200, found.text
+    return [hit["item_id"] for hit in found.json()["items"]]
+
+
+def check_users(client: httpx.Client, run: Checkout) -> None:
+    """A user is answered as someone with their history is, and one whom nobody knows as a new one."""
+    events = pl.read_parquet(run.folder / files.SPLIT_EVENTS).filter(user_id="in_u7")
+    past = events.sort("timestamp", "item_id")["item_id"].to_list()[-50:]
+    assert len(past) > 5
+    by_retriever = {"strategy": "item_knn", "top_k": 5}
+    mine = recommended(client, user_id="in_u7", **by_retriever)
+    assert mine == recommended(client, history=past, **by_retriever)
+    known = client.post("/recommend", json={"user_id": "in_u7"}).json()
+    assert not known["is_cold_start"]
+    new = client.post("/recommend", json={"user_id": "in_nobody"}).json()
+    assert new["is_cold_start"]
+    assert new["items"] == client.post("/recommend", json={"history": []}).json()["items"]
+    both = client.post("/recommend", json={"user_id": "in_u7", "history": ["in_4-1"]})
+    assert both.status_code == 400
+    assert "send one of them" in both.text
+
+
+def check_strategies(client: httpx.Client) -> None:
+    asked = {"history": ["in_4-1"], "top_k": 20}
+    popular = recommended(client, **asked, strategy="popular")
+    everybody = recommended(client, history=[], top_k=20, strategy="popular")
+    assert popular[:10] == [item for item in everybody if item != "in_4-1"][:10]
+    blend = client.post("/recommend", json=asked | {"strategy": "blend"}).json()["items"]
+    assert all(hit["ranking_score"] is None for hit in blend)
+    scores = [hit["retrieval_score"] for hit in blend]
+    assert scores == sorted(scores, reverse=True)
+    refused = client.post("/recommend", json=asked | {"strategy": "content"})
+    assert refused.status_code == 400
+    assert "this bundle has ranked, blend, popular, item_knn, als" in refused.text
+
+
+def check_similar(client: httpx.Client) -> None:
+    found = client.post("/similar", json={"item_id": "in_4-1", "top_k": 4}).json()["items"]
+    assert len(found) == 4
+    assert "in_4-2" in [hit["item_id"] for hit in found]
+    assert "in_4-1" not in [hit["item_id"] for hit in found]
+    refused = client.post("/similar", json={"item_id": "in_gone"})
+    assert refused.status_code == 400
+    assert "'in_gone' is not in the bundle's catalogue" in refused.text

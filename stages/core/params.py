@@ -560,6 +560,9 @@ class Bundle(Section):
     )
     max_query_chars: Positive = Field(4000, description="Longer queries are refused.")
     max_top_k: Positive = Field(100, description="Largest top_k of a request.")
+    max_history: Annotated[int, Field(ge=0)] = Field(
+        50, description="Newest events kept of each user, for requests by user_id; 0 for none."
+    )
 
 
 class Params(Section):

@@ -42,6 +42,23 @@ def test_figures(report: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: report[name]["test"] for name in names}
 
 
+def newest(events: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Return user_id, sorted, and history: the user's newest events of the whole log, oldest first.
+
+    What a user did tells nothing about others, so held-out parts are in it: it is what a query of
+    now brings.
+
+    Args:
+        events: user_id, item_id, timestamp.
+        count: events of a user at the most.
+    """
+    ordered = events.sort("user_id", "timestamp", "item_id")
+    kept = ordered.filter(pl.int_range(pl.len(), 0, -1).over("user_id") <= count)
+    return kept.group_by("user_id", maintain_order=True).agg(
+        history=pl.struct("item_id", "timestamp")
+    )
+
+
 def git_revision() -> str:
     """The code's git revision, "+changes" behind it where files differ; "unknown" outside git."""
     try:
@@ -62,6 +79,7 @@ def git_revision() -> str:
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    events_file: Path = files.SPLIT_EVENTS,
     retrievers_folder: Path = files.RETRIEVERS,
     blend_model: Path = files.BLEND_MODEL,
     features_folder: Path = files.FEATURES_MODEL,
@@ -76,8 +94,11 @@ def main(
     chosen = params.bundle.ranker
     ranker = best_ranker(ranking, params.rankers) if chosen == "best" else chosen
     items = tables.read(items_file, tables.ITEMS, columns=["item_id", "title"])
+    events = tables.read(events_file, tables.SPLIT_EVENTS, ["user_id", "item_id", "timestamp"])
     with atomic_folder(bundle_folder) as folder:
-        items.select(pl.col("item_id"), pl.col("title")).write_parquet(folder / "items.parquet")
+        items.write_parquet(folder / "items.parquet")
+        users = newest(events, params.bundle.max_history)
+        users.cast({"history": tables.HISTORY}).write_parquet(folder / "users.parquet")
         for name in params.retrievers:
             for part in ("train", "encoder"):
                 if (retrievers_folder / name / part).exists():

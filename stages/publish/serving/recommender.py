@@ -1,12 +1,13 @@
 """A bundle, loaded: queries in, ranked items out, by the functions of the offline stages."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast
 
 import polars as pl
 
-from stages.core.params import READS_HISTORY
+from stages.core.params import READS_HISTORY, RetrieverName
 from stages.core.tables import HISTORY, QUERIES, TIME
 from stages.publish.serving.manifest import Manifest, read_manifest
 from stages.rank.features import FeatureProgram
@@ -14,6 +15,9 @@ from stages.rank.rankers import Ranker, load_ranker
 from stages.rank.rankers.base import scores_frame
 from stages.retrieve.blending.fusion import Fusion
 from stages.retrieve.retrievers import Retriever, load_retriever
+
+RANKED, BLEND = "ranked", "blend"
+"""Strategies beside the names of retrievers: retrieved, blended and ranked; or not ranked."""
 
 
 class Recommender:
@@ -23,13 +27,15 @@ class Recommender:
         self,
         manifest: Manifest,
         items: pl.DataFrame,
-        retrievers: list[Retriever],
+        users: pl.DataFrame,
+        retrievers: dict[RetrieverName, Retriever],
         fusion: Fusion,
         program: FeatureProgram,
         ranker: Ranker,
     ) -> None:
         self.manifest = manifest
         self._items = items
+        self._users = users
         self._retrievers = retrievers
         self._fusion = fusion
         self._program = program
@@ -47,50 +53,90 @@ class Recommender:
         return cls(
             manifest,
             pl.read_parquet(folder / "items.parquet"),
-            [
-                load_retriever(name, folder / "retrievers" / name / "train")
+            pl.read_parquet(folder / "users.parquet"),
+            {
+                name: load_retriever(name, folder / "retrievers" / name / "train")
                 for name in manifest.retrievers
-            ],
+            },
             Fusion.load(folder / "blend.json"),
             FeatureProgram.load(folder / "features"),
             load_ranker(manifest.ranker, folder / "ranker"),
         )
 
-    def recommend(self, queries: pl.DataFrame, top_k: int) -> pl.DataFrame:
+    def recommend(self, queries: pl.DataFrame, top_k: int, strategy: str = RANKED) -> pl.DataFrame:
         """Answer queries.
 
         Args:
             queries: a queries table; targets and split are not read.
             top_k: items a query at the most.
+            strategy: one of `strategies`: all retrievers and the ranker; the blend, unranked; or
+                one retriever alone.
 
         Returns:
-            query_id, rank (from 1), item_id, title (may be null), retrieval_score, ranking_score;
-            sorted by query and rank.
+            query_id, rank (from 1), item_id, title (may be null), retrieval_score, ranking_score
+            (null where nothing ranked); sorted by query and rank.
         """
         depth = self.manifest.top_k
-        found = pl.concat([retriever.retrieve(queries, depth) for retriever in self._retrievers])
+        if strategy in self._retrievers:
+            found = self._retrievers[cast(RetrieverName, strategy)].retrieve(queries, top_k)
+            return self._unranked(found, top_k)
+        found = pl.concat([one.retrieve(queries, depth) for one in self._retrievers.values()])
         blended = self._fusion.blend(found, depth)
+        if strategy == BLEND:
+            return self._unranked(blended, top_k)
         examples = self._program.transform(queries, found, blended)
         scores = scores_frame(examples, self._ranker.score(examples), self.manifest.ranker)
+        top = scores.filter(pl.col("rank") <= top_k).join(
+            blended.select("query_id", "item_id", retrieval_score="score"),
+            on=["query_id", "item_id"],
+            how="left",
+            maintain_order="left",
+        )
+        return self._answer(top, pl.col("score"))
+
+    def similar(self, item_id: str, top_k: int) -> pl.DataFrame:
+        """Return what goes with one item, as `recommend` does, unranked.
+
+        It is what someone is given who chose that item and nothing else, but for what is popular.
+        """
+        query = history_queries([[item_id]])
+        found = [self._retrievers[name].retrieve(query, self.manifest.top_k) for name in self.alike]
+        weights = {str(name): self._fusion.weights[name] for name in self.alike}
+        blended = replace(self._fusion, weights=weights).blend(pl.concat(found), top_k + 1)
+        return self._unranked(blended.filter(pl.col("item_id") != item_id), top_k)
+
+    def _unranked(self, candidates: pl.DataFrame, top_k: int) -> pl.DataFrame:
+        first = candidates.sort("query_id", "rank").with_columns(
+            retrieval_score=pl.col("score"),
+            rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("query_id"),
+        )
+        return self._answer(first.filter(pl.col("rank") <= top_k), pl.lit(None, pl.Float32))
+
+    def _answer(self, top: pl.DataFrame, ranking_score: pl.Expr) -> pl.DataFrame:
         return (
-            scores.filter(pl.col("rank") <= top_k)
-            .join(
-                blended.select("query_id", "item_id", retrieval_score="score"),
-                on=["query_id", "item_id"],
-                how="left",
-                maintain_order="left",
-            )
-            .join(self._items, on="item_id", how="left", maintain_order="left")
+            top.join(self._items, on="item_id", how="left", maintain_order="left")
             .select(
-                "query_id",
-                "rank",
-                "item_id",
-                "title",
-                "retrieval_score",
-                ranking_score=pl.col("score"),
+                *("query_id", "rank", "item_id", "title", "retrieval_score"),
+                ranking_score=ranking_score,
             )
             .sort("query_id", "rank")
         )
+
+    @property
+    def strategies(self) -> list[str]:
+        """What `recommend` can be asked for."""
+        return [RANKED, BLEND, *self._retrievers]
+
+    @property
+    def alike(self) -> list[RetrieverName]:
+        """Retrievers that tell what goes with an item."""
+        return [name for name in self._retrievers if name in READS_HISTORY and name != "popular"]
+
+    def history_of(self, user_id: str) -> pl.Series:
+        """Return what the bundle knows of a user: item_id and timestamp, oldest first."""
+        place = self._users["user_id"].search_sorted(user_id)
+        known = self._users.slice(place, 1).filter(pl.col("user_id") == user_id)
+        return known["history"].explode(empty_as_null=False)
 
     @property
     def reads_words(self) -> bool:
@@ -109,7 +155,7 @@ class Recommender:
 
 def text_queries(texts: list[str]) -> pl.DataFrame:
     """Turn texts into queries of nobody known, asked now; ids are their places."""
-    return _queries([(text, []) for text in texts])
+    return _queries([{"text": text} for text in texts])
 
 
 def history_queries(histories: list[list[str]]) -> pl.DataFrame:
@@ -117,26 +163,27 @@ def history_queries(histories: list[list[str]]) -> pl.DataFrame:
 
     Each item counts as chosen a second after the one before it, the last a second ago.
     """
-    return _queries([(None, history) for history in histories])
-
-
-def _queries(asked: list[tuple[str | None, list[str]]]) -> pl.DataFrame:
     now = datetime.now(UTC)
-    return pl.DataFrame(
-        {
-            "query_id": [str(place) for place in range(len(asked))],
-            "user_id": [None] * len(asked),
-            "timestamp": [now] * len(asked),
-            "text": [text for text, _ in asked],
-            "history": [
-                [
+    return _queries(
+        [
+            {
+                "history": [
                     {"item_id": item, "timestamp": now - timedelta(seconds=len(history) - place)}
                     for place, item in enumerate(history)
                 ]
-                for _, history in asked
-            ],
-            "targets": [[]] * len(asked),
-            "split": ["test"] * len(asked),
-        },
-        schema=QUERIES.columns | {"timestamp": TIME, "history": HISTORY},
+            }
+            for history in histories
+        ]
     )
+
+
+def user_query(user_id: str, history: pl.Series) -> pl.DataFrame:
+    """Turn a user, and what is known of them, into a query without words, asked now."""
+    return _queries([{"user_id": user_id, "history": history.to_list()}])
+
+
+def _queries(asked: list[dict[str, Any]]) -> pl.DataFrame:
+    blank: dict[str, Any] = {"user_id": None, "timestamp": datetime.now(UTC), "text": None}
+    blank |= {"history": [], "targets": [], "split": "test"}
+    rows = [blank | {"query_id": str(place)} | query for place, query in enumerate(asked)]
+    return pl.DataFrame(rows, schema=QUERIES.columns | {"timestamp": TIME, "history": HISTORY})
