@@ -1,0 +1,108 @@
+"""Pictures: the items' picture files in, a vector for each that can be read out."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+import typer
+
+from stages.core import files, tables
+from stages.core.log import get_logger, run
+from stages.core.params import load_params
+from stages.core.storage import write_json
+
+log = get_logger(__name__)
+
+_LISTED = 20
+"""Pictures of each kind of fault whose names are written."""
+
+
+def locate(items: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
+    """Find the files of the items' pictures.
+
+    Args:
+        items: item_id and image: a path, absolute or as seen from one of the folders.
+        folders: looked through in this order.
+
+    Returns:
+        item_id, image, and path, of items with an image; path is null where there is no such file.
+    """
+    named = items.select("item_id", "image").drop_nulls().sort("item_id")
+    paths = [_first_file(name, folders) for name in named["image"]]
+    return named.with_columns(path=pl.Series(paths, dtype=pl.String))
+
+
+def faults_of(located: pl.DataFrame, good: np.ndarray) -> dict[str, pl.Series]:
+    """Return the names of the pictures left out, by why.
+
+    Args:
+        located: what `locate` returns.
+        good: for each of its rows that has a path, whether it is a picture.
+    """
+    absent = located.filter(pl.col("path").is_null())["image"]
+    address = absent.str.contains("://", literal=True)
+    broken = located.drop_nulls("path").filter(pl.Series(~good))["image"]
+    return {"missing": absent.filter(~address), "address": absent.filter(address), "broken": broken}
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    items_file: Path = files.ITEMS,
+    pictures_folder: Path = files.PICTURES,
+    vectors_file: Path = files.PICTURE_VECTORS,
+    metrics: Path = files.METRICS / "pictures.json",
+    store: Path = files.VECTOR_STORE,
+) -> None:
+    """Encode the pictures that there are; count, log and list those that cannot be read."""
+    params = load_params(params_file)
+    settings = params.pictures
+    items = tables.read(items_file, tables.ITEMS, ["item_id", "image"])
+    raw = params.ingest.folder
+    located = locate(items, (pictures_folder, raw, params_file.parent / raw))
+    counted: dict[str, Any] = {
+        "encoder": settings.encoder,
+        "items": items.height,
+        "without": items.height - located.height,
+    }
+    if settings.encoder == "none":
+        empty = {"item_id": pl.String, "vector": pl.Array(pl.Float32, 0), "model_hash": pl.String}
+        tables.write(pl.DataFrame(schema=empty), vectors_file, tables.PICTURE_VECTORS)
+        write_json(metrics, counted | {"encoded": 0, "skipped": {}, "examples": {}})
+        log.info("pictures.encoder is none: %d pictures not read", located.height)
+        return
+    from stages.encode.imaging import encode_files, make_encoder
+
+    encoder = make_encoder(settings)
+    there = located.drop_nulls("path")
+    paths = [Path(path) for path in there["path"]]
+    vectors, good = encode_files(paths, encoder, store, settings.batch_size)
+    frame = there.select("item_id").with_columns(
+        vector=pl.Series(vectors, dtype=pl.Array(pl.Float32, encoder.dimension)),
+        model_hash=pl.lit(encoder.model_hash),
+    )
+    frame = frame.filter(pl.Series(good))
+    tables.write(frame, vectors_file, tables.PICTURE_VECTORS)
+    faults = faults_of(located, good)
+    skipped = {why: len(names) for why, names in faults.items()}
+    listed = {why: names.head(_LISTED).to_list() for why, names in faults.items() if len(names)}
+    write_json(metrics, counted | {"encoded": frame.height, "skipped": skipped, "examples": listed})
+    for why, names in listed.items():
+        log.warning("%d pictures skipped (%s): %s", skipped[why], why, ", ".join(names[:3]))
+    log.info(
+        "%d items: %d pictures encoded, %d without one, %d skipped",
+        *(items.height, frame.height, counted["without"], sum(skipped.values())),
+    )
+
+
+def _first_file(name: str, folders: Sequence[Path]) -> str | None:
+    if "://" in name:
+        return None
+    paths = (str(folder / name) for folder in folders)
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+if __name__ == "__main__":
+    run(main)
