@@ -400,8 +400,8 @@ class Content(Section):
     max_history: Positive = Field(50, description="Newest moments of a history that are read.")
     index: Literal["auto", "exact", "flat", "ivf", "hnsw"] = Field(
         "auto",
-        description="exact: our own; the others are FAISS's; auto: exact up to 100,000 items, hnsw "
-        "up to a million, ivf beyond.",
+        description="exact: our own; the others are FAISS's; auto: exact up to 100,000 items, "
+        "ivf beyond.",
     )
     repeat: bool = Field(False, description="Items of the history may be found again.")
 

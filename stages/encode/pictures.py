@@ -48,6 +48,14 @@ def faults_of(located: pl.DataFrame, good: np.ndarray) -> dict[str, pl.Series]:
     return {"missing": absent.filter(~address), "address": absent.filter(address), "broken": broken}
 
 
+def vectors_frame(item_ids: pl.Series, vectors: np.ndarray, model_hash: str) -> pl.DataFrame:
+    """Join ids with their vectors, float32 of shape (n, d)."""
+    return item_ids.to_frame("item_id").with_columns(
+        vector=pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])),
+        model_hash=pl.lit(model_hash),
+    )
+
+
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
@@ -68,8 +76,8 @@ def main(
         "without": items.height - located.height,
     }
     if settings.encoder == "none":
-        empty = {"item_id": pl.String, "vector": pl.Array(pl.Float32, 0), "model_hash": pl.String}
-        tables.write(pl.DataFrame(schema=empty), vectors_file, tables.PICTURE_VECTORS)
+        none = vectors_frame(located["item_id"].clear(), np.empty((0, 0), np.float32), "")
+        tables.write(none, vectors_file, tables.PICTURE_VECTORS)
         write_json(metrics, counted | {"encoded": 0, "skipped": {}, "examples": {}})
         log.info("pictures.encoder is none: %d pictures not read", located.height)
         return
@@ -79,11 +87,7 @@ def main(
     there = located.drop_nulls("path")
     paths = [Path(path) for path in there["path"]]
     vectors, good = encode_files(paths, encoder, store, settings.batch_size)
-    frame = there.select("item_id").with_columns(
-        vector=pl.Series(vectors, dtype=pl.Array(pl.Float32, encoder.dimension)),
-        model_hash=pl.lit(encoder.model_hash),
-    )
-    frame = frame.filter(pl.Series(good))
+    frame = vectors_frame(there["item_id"], vectors, encoder.model_hash).filter(good)
     tables.write(frame, vectors_file, tables.PICTURE_VECTORS)
     faults = faults_of(located, good)
     skipped = {why: len(names) for why, names in faults.items()}

@@ -28,8 +28,12 @@ def of_window(
     impressions: pl.DataFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
+    pictures: pl.DataFrame | None,
 ) -> TrainingData:
-    """Cut out what is known at the end of a window, which is that of its last event."""
+    """Cut out what is known at the end of a window, which is that of its last event.
+
+    Catalogue, users and pictures have no times and are given whole.
+    """
     known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
     return TrainingData(
         documents.filter(window=window).sort("item_id"),
@@ -39,6 +43,7 @@ def of_window(
         impressions.filter(pl.col("timestamp") <= known["timestamp"].max()),
         items,
         users,
+        pictures,
     )
 
 
@@ -50,6 +55,7 @@ def main(
     items_file: Path = files.ITEMS,
     users_file: Path = files.USERS,
     documents_file: Path = files.DOCUMENTS,
+    pictures_file: Path = files.PICTURE_VECTORS,
     embeddings_folder: Path = files.EMBEDDINGS,
     encoders_folder: Path = files.ENCODERS,
     retrievers_folder: Path = files.RETRIEVERS,
@@ -62,6 +68,7 @@ def main(
     impressions = tables.read(impressions_file, tables.IMPRESSIONS)
     items = tables.read(items_file, tables.ITEMS)
     users = tables.read(users_file, tables.USERS)
+    pictures = tables.read(pictures_file, tables.PICTURE_VECTORS)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
         if name in ENCODER_OF:
@@ -73,7 +80,15 @@ def main(
             embeddings = tables.read(embeddings_folder / "base.parquet", tables.EMBEDDINGS)
         for window in tables.WINDOWS:
             data = of_window(
-                window, documents, embeddings, encoder, events, impressions, items, users
+                window,
+                documents,
+                embeddings,
+                encoder,
+                events,
+                impressions,
+                items,
+                users,
+                None if pictures.is_empty() else pictures,
             )
             made = make_retriever(name, params.fit, params.seed)
             made.fit(data)

@@ -72,7 +72,7 @@ def _load(name: str, dtype: Any, device: str) -> Any:
         ) from error
     if "image" not in model.modalities:
         raise UserError(
-            f"pictures.model {name!r} reads {', '.join(model.modalities)} and no images; name a "
-            "CLIP model"
+            f"pictures.model {name!r} reads {', '.join(map(str, model.modalities))} and no images; "
+            "name a CLIP model"
         )
     return model
