@@ -52,14 +52,14 @@ class ColourShapeEncoder:
 
     def encode(self, pictures: "Sequence[Image]") -> np.ndarray:
         """Encode pictures; see `PictureEncoder`."""
-        size = (_SIDE, _SIDE)
+        if not pictures:
+            return np.empty((0, self.dimension), np.float32)
         # Resampling.BOX, the mean of what a pixel covers.
-        shrunk = [np.asarray(picture.resize(size, 4), np.float64) for picture in pictures]
-        lab = _lab(np.stack(shrunk) / 255) if shrunk else np.empty((0, _SIDE, _SIDE, 3))
+        shrunk = [np.asarray(picture.resize((_SIDE, _SIDE), 4), np.float64) for picture in pictures]
+        lab = _lab(np.stack(shrunk) / 255)
         parts = [_colours(lab), _layout(lab), _edges(lab[..., 0])]
-        return np.concatenate([_unit(part) for part in parts], axis=1).astype(
-            np.float32
-        ) / np.float32(np.sqrt(len(parts)))
+        joined = np.concatenate([_unit(part) for part in parts], axis=1)
+        return _unit(joined).astype(np.float32)
 
 
 def _lab(srgb: np.ndarray) -> np.ndarray:
