@@ -48,7 +48,7 @@ def check_candidates(
     shown = windows_of_all.join(pictures.select("item_id"), how="cross")
     known_by = dict.fromkeys(lists, written) | dict.fromkeys(READS_HISTORY, chosen)
     known_by["content"] = pl.concat([written, shown])
-    known_by["blend"] = pl.concat([known_by[name] for name in lists if name != "blend"])
+    known_by["blend"] = pl.concat([written, *(known_by[n] for n in lists if n != "blend")])
     for name, rows in lists.items():
         known = known_by[name].unique()
         placed = rows.join(windows, on="query_id", how="left", maintain_order="left")

@@ -23,7 +23,7 @@ _LOOKED_AT = 2
 _TRAINED_ON = 39
 """Vectors a list, below which FAISS finds that its centres mean little."""
 _PROBED = 8
-"""One list of an IVF index in so many is searched."""
+"""One list of an IVF index in so many is searched; of few lists 32."""
 _RESCORED = 1 << 24
 """Numbers of float64 that are held at once to score again."""
 
@@ -120,9 +120,11 @@ class NearestIndex:
             lists = max(min(round(4 * count**0.5), count // _TRAINED_ON), 1)
             centres = faiss.IndexFlatIP(width)
             index = faiss.IndexIVFFlat(centres, width, lists, faiss.METRIC_INNER_PRODUCT)
-            index.nprobe = -(-lists // _PROBED)
+            index.nprobe = max(lists // _PROBED, 32)
             if count:
                 index.train(self.vectors)
+            else:
+                return index
         else:
             index = faiss.IndexHNSWFlat(width, _LINKS, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = _BUILDING
