@@ -68,22 +68,22 @@ def main(
     params = load_params(params_file)
     settings = params.pictures
     items = tables.read(items_file, tables.ITEMS, ["item_id", "image"])
-    raw = params.ingest.folder
-    located = locate(items, (pictures_folder, raw, params_file.parent / raw))
     counted: dict[str, Any] = {
         "encoder": settings.encoder,
         "items": items.height,
-        "without": items.height - located.height,
+        "without": items["image"].null_count(),
     }
     if settings.encoder == "none":
-        none = vectors_frame(located["item_id"].clear(), np.empty((0, 0), np.float32), "")
+        none = vectors_frame(items["item_id"].clear(), np.empty((0, 0), np.float32), "")
         tables.write(none, vectors_file, tables.PICTURE_VECTORS)
         write_json(metrics, counted | {"encoded": 0, "skipped": {}, "examples": {}})
-        log.info("pictures.encoder is none: %d pictures not read", located.height)
+        log.info("pictures.encoder is none: nothing is encoded of %d items", items.height)
         return
     from stages.encode.imaging import encode_files, make_encoder
 
     encoder = make_encoder(settings)
+    raw = params.ingest.folder
+    located = locate(items, (pictures_folder, raw, params_file.parent / raw))
     there = located.drop_nulls("path")
     paths = [Path(path) for path in there["path"]]
     vectors, good = encode_files(paths, encoder, store, settings.batch_size)
