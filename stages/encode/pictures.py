@@ -1,7 +1,6 @@
 """Pictures: the items' picture files in, a vector for each that can be read out."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,19 +19,20 @@ _LISTED = 20
 """Pictures of each kind of fault whose names are written."""
 
 
-def locate(items: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
+def locate(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
     """Find the files of the items' pictures.
 
     Args:
-        items: item_id and image: a path, absolute or as seen from one of the folders.
-        folders: looked through in this order.
+        items: item_id and image: a path, absolute or as seen from the folder.
+        folder: into which `ingest` wrote pictures.
 
     Returns:
         item_id, image, and path, of items with an image; path is null where there is no such file.
     """
     named = items.select("item_id", "image").drop_nulls().sort("item_id")
-    paths = [_first_file(name, folders) for name in named["image"]]
-    return named.with_columns(path=pl.Series(paths, dtype=pl.String))
+    paths = [str(folder / name) for name in named["image"]]
+    there = [path if os.path.isfile(path) else None for path in paths]
+    return named.with_columns(path=pl.Series(there, dtype=pl.String))
 
 
 def faults_of(located: pl.DataFrame, good: np.ndarray) -> dict[str, pl.Series]:
@@ -82,8 +82,7 @@ def main(
     from stages.encode.imaging import encode_files, make_encoder
 
     encoder = make_encoder(settings)
-    raw = params.ingest.folder
-    located = locate(items, (pictures_folder, raw, params_file.parent / raw))
+    located = locate(items, pictures_folder)
     there = located.drop_nulls("path")
     paths = [Path(path) for path in there["path"]]
     vectors, good = encode_files(paths, encoder, store, settings.batch_size)
@@ -99,13 +98,6 @@ def main(
         "%d items: %d pictures encoded, %d without one, %d skipped",
         *(items.height, frame.height, counted["without"], sum(skipped.values())),
     )
-
-
-def _first_file(name: str, folders: Sequence[Path]) -> str | None:
-    if "://" in name:
-        return None
-    paths = (str(folder / name) for folder in folders)
-    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 if __name__ == "__main__":
