@@ -16,7 +16,7 @@ from stages.retrieve.retrievers.nearest import NearestIndex
 
 _CHUNK = 4096
 """Queries that are answered at once."""
-_LONGEST_CANCELLED = 1e-4
+_CANCELLED = 1e-4
 """Length of a history's mean under which its items cancel out and nothing is like it."""
 
 
@@ -69,7 +69,7 @@ class ContentRetriever:
         past = past_items(queries, self._item_ids)
         means = self._means(past, queries.height)
         lengths = np.linalg.norm(means, axis=1)
-        asked = np.flatnonzero(lengths > _LONGEST_CANCELLED)
+        asked = np.flatnonzero(lengths > _CANCELLED)
         place = np.full(queries.height, -1)
         place[asked] = np.arange(len(asked))
         own = past.with_columns(query=pl.Series(place[past["query"].to_numpy()]))
