@@ -31,6 +31,7 @@ ENCODERS = Path("models") / "encoders"
 BASE_MODEL = ENCODERS / "base"
 TUNED_MODEL = ENCODERS / "tuned"
 EMBEDDINGS = DATA / "embeddings"
+PICTURE_VECTORS = DATA / "pictures.parquet"
 CHROMA = DATA / "chroma"
 
 # retrieve

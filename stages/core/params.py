@@ -11,9 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stages.core.log import UserError
 
-RetrieverName = Literal["popular", "item_knn", "als", "bm25", "dense_base", "dense", "sparse"]
-READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als")
-"""Retrievers that answer a query without words: they know the items of their window's events."""
+RetrieverName = Literal[
+    "popular", "item_knn", "als", "content", "bm25", "dense_base", "dense", "sparse"
+]
+READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als", "content")
+"""Retrievers that answer a query without words.
+
+They know the items of their window's events; `content` those that it can describe.
+"""
 Event = Literal["view", "cart", "purchase", "rate"]
 RankerName = Literal["lightgbm", "xgboost"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -320,6 +325,27 @@ class Encoder(Section):
         return self.kind == "bge_m3"
 
 
+class Pictures(Section):
+    """Vectors of the items' pictures, for the retrievers that read them."""
+
+    encoder: Literal["none", "colour_shape", "clip"] = Field(
+        "none",
+        description="none: pictures are not read; colour_shape: histograms of colours and edges, "
+        "nothing learned; clip: any CLIP of transformers or sentence-transformers.",
+    )
+    model: str | None = Field(None, description="clip: name on the hub or folder.")
+    batch_size: Positive = Field(64, description="Pictures encoded, and kept, at once.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="clip: half precision on CUDA, fp32 on CPU, or as said."
+    )
+
+    @model_validator(mode="after")
+    def _model(self) -> Self:
+        if self.encoder == "clip" and self.model is None:
+            raise ValueError("encoder clip needs a model, a name or a folder")
+        return self
+
+
 class Pairs(Section):
     """Queries and the documents that they should find, from window `fit`."""
 
@@ -431,6 +457,33 @@ class Als(Section):
     repeat: bool = Field(False, description="Items of the history may be found again.")
 
 
+class Content(Section):
+    """Items like those of the history, by their texts and pictures."""
+
+    fusion: Literal["weighted", "concatenated"] = Field(
+        "weighted",
+        description="The weighted sum of both similarities; or their vectors, joined with the same "
+        "weights, and reduced.",
+    )
+    picture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="Weight of the picture where an item has both; the text has the rest."
+    )
+    whitening: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="0: vectors are centred only; 1: every direction counts alike."
+    )
+    dims: Positive = Field(128, description="Principal components kept (`concatenated`).")
+    recency: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Weight of a moment of the history relative to the one after it."
+    )
+    max_history: Positive = Field(50, description="Newest moments of a history that are read.")
+    index: Literal["auto", "exact", "flat", "ivf", "hnsw"] = Field(
+        "auto",
+        description="exact: our own; the others are FAISS's; auto: exact up to 100,000 items, "
+        "ivf beyond.",
+    )
+    repeat: bool = Field(False, description="Items of the history may be found again.")
+
+
 class Bm25(Section):
     """Okapi BM25 (Robertson and Zaragoza, 2009) over stemmed words."""
 
@@ -450,6 +503,7 @@ class Fit(Section):
     popular: Popular = Popular()
     item_knn: ItemKnn = ItemKnn()
     als: Als = Als()
+    content: Content = Content()
     bm25: Bm25 = Bm25()
     dense_base: Dense = Dense()
     dense: Dense = Dense()
@@ -585,6 +639,7 @@ class Params(Section):
     queries: Queries = Queries()
     documents: Documents = Documents()
     encoder: Encoder = Encoder()
+    pictures: Pictures = Pictures()
     pairs: Pairs = Pairs()
     finetune: Finetune = Finetune()
     embed: Embed = Embed()

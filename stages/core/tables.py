@@ -181,6 +181,11 @@ EMBEDDINGS = Table(
     },
     extra=True,
 )
+PICTURE_VECTORS = Table(
+    "picture vectors",
+    ("item_id",),
+    {"item_id": pl.String, "vector": pl.Array, "model_hash": pl.String},
+)
 CANDIDATES = Table(
     "candidates",
     ("query_id", "retriever", "item_id"),

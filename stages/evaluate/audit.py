@@ -26,6 +26,7 @@ def main(
     summaries_file: Path = files.SUMMARIES,
     documents_file: Path = files.DOCUMENTS,
     pairs_file: Path = files.PAIRS,
+    pictures_file: Path = files.PICTURE_VECTORS,
     candidates_folder: Path = files.CANDIDATES,
     blend_file: Path = files.BLEND,
     examples_file: Path = files.EXAMPLES,
@@ -50,6 +51,7 @@ def main(
     summaries = tables.read(summaries_file, tables.SUMMARIES)
     documents = tables.read(documents_file, tables.DOCUMENTS)
     pairs = tables.read(pairs_file, tables.PAIRS)
+    pictures = tables.read(pictures_file, tables.PICTURE_VECTORS, ["item_id"])
     names = sorted(params.retrievers)
     candidates = tables.read_folder(candidates_folder, names, tables.CANDIDATES)
     blend = tables.read(blend_file, tables.CANDIDATES)
@@ -73,7 +75,7 @@ def main(
         texts.check_pairs(pairs, items, events, keywords, documents),
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),
-        lists.check_candidates(retrieved, queries, documents, events),
+        lists.check_candidates(retrieved, queries, documents, events, pictures),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(examples, queries, blend),
         learning.check_label_features(examples, limits.max_feature_auc),

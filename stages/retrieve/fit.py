@@ -29,8 +29,12 @@ def of_window(
     impressions: pl.DataFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
+    pictures: pl.DataFrame | None,
 ) -> TrainingData:
-    """Cut out what is known at the end of a window, which is that of its last event."""
+    """Cut out what is known at the end of a window, which is that of its last event.
+
+    Catalogue, users and pictures have no times and are given whole.
+    """
     known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
     return TrainingData(
         documents.filter(window=window).sort("item_id"),
@@ -40,6 +44,7 @@ def of_window(
         impressions.filter(pl.col("timestamp") <= known["timestamp"].max()),
         items,
         users,
+        pictures,
     )
 
 
@@ -52,6 +57,7 @@ def main(
     properties_file: Path = files.SPLIT_PROPERTIES,
     users_file: Path = files.USERS,
     documents_file: Path = files.DOCUMENTS,
+    pictures_file: Path = files.PICTURE_VECTORS,
     embeddings_folder: Path = files.EMBEDDINGS,
     encoders_folder: Path = files.ENCODERS,
     retrievers_folder: Path = files.RETRIEVERS,
@@ -65,6 +71,7 @@ def main(
     items = tables.read(items_file, tables.ITEMS)
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     users = tables.read(users_file, tables.USERS)
+    pictures = tables.read(pictures_file, tables.PICTURE_VECTORS)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
         if name in ENCODER_OF:
@@ -77,7 +84,15 @@ def main(
         for window in tables.WINDOWS:
             catalogue = catalogue_of(items, properties, window)
             data = of_window(
-                window, documents, embeddings, encoder, events, impressions, catalogue, users
+                window,
+                documents,
+                embeddings,
+                encoder,
+                events,
+                impressions,
+                catalogue,
+                users,
+                None if pictures.is_empty() else pictures,
             )
             made = make_retriever(name, params.fit, params.seed)
             made.fit(data)

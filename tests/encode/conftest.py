@@ -30,3 +30,8 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bge_m3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.bge_m3(tmp_path_factory.mktemp("bge_m3"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.clip(tmp_path_factory.mktemp("clip"))

@@ -113,6 +113,25 @@ def bge_m3(folder: Path, seed: int = 0, positions: int = 66) -> Path:
     return folder
 
 
+def clip(folder: Path, seed: int = 0) -> Path:
+    """A random CLIP with its processor, as transformers saves them; pictures of 32 pixels."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    torch.manual_seed(seed)
+    words = tokenizer()
+    text = config(words, 64) | {"eos_token_id": words.eos_token_id}
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    vision = {name: text[name] for name in sizes} | {"image_size": 32, "patch_size": 8}
+    made = CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    CLIPModel(made).save_pretrained(folder)
+    size = {"shortest_edge": 32}
+    pictures = CLIPImageProcessorPil(size=size, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(pictures, words).save_pretrained(folder)
+    return folder
+
+
 def settings(model: Path | None, kind: str = "sentence_transformers", **options: Any) -> Encoder:
     """Parameters of an encoder that gives the same bits on every device."""
     common = {"max_query_length": 32, "max_doc_length": 32, "precision": "fp32"}

@@ -39,6 +39,7 @@ class World:
     summaries: pl.DataFrame
     documents: pl.DataFrame
     pairs: pl.DataFrame
+    pictures: pl.DataFrame
     candidates: pl.DataFrame
     blend: pl.DataFrame
     examples: pl.DataFrame
@@ -63,6 +64,7 @@ class World:
             "summaries": (self.summaries, tables.SUMMARIES),
             "documents": (self.documents, tables.DOCUMENTS),
             "pairs": (self.pairs, tables.PAIRS),
+            "pictures": (self.pictures, tables.PICTURE_VECTORS),
             "blend": (self.blend, tables.CANDIDATES),
             "examples": (self.examples, tables.EXAMPLES),
         }
@@ -305,6 +307,10 @@ def build(
     world["properties"] = properties = said_of(items, events)
     world["known"] = as_of_windows(properties, events)
     world["summaries"] = typed([{**row, "reason": None} for row in summaries], tables.SUMMARIES)
+    seen = items["item_id"].head(3).to_list()
+    vectors = {"vector": [[1.0, 0.0]] * len(seen), "model_hash": ["h"] * len(seen)}
+    kinds = tables.PICTURE_VECTORS.columns | {"vector": pl.Array(pl.Float32, 2)}
+    world["pictures"] = pl.DataFrame({"item_id": seen, **vectors}, kinds)
     world["documents"] = compose_windows(
         items, events, keywords, world["summaries"], params.documents
     )

@@ -58,7 +58,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         texts.check_pairs(w.pairs, w.items, w.events, w.keywords, w.documents),
         texts.check_copies(w.queries, w.events),
         learning.check_encoder(finetune or {}, w.pairs),
-        lists.check_candidates(retrieved, w.queries, w.documents, w.events),
+        lists.check_candidates(retrieved, w.queries, w.documents, w.events, w.pictures),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(w.examples, w.queries, w.blend),
         learning.check_label_features(w.examples, limits.max_feature_auc),
@@ -370,11 +370,30 @@ def test_a_planted_leak_fails_the_check_that_is_made_for_it(
 def test_by_history_only_items_that_the_window_had_events_of_are_found(world: World) -> None:
     """The catalogue tells of items that nobody chose yet: words find them, histories cannot."""
     own = world.candidates.filter(retriever=pl.col("retriever").min()).drop("retriever")
-    told = (world.queries, world.documents, world.events)
+    told = (world.queries, world.documents, world.events, world.pictures)
     assert lists.check_candidates({"bm25": own}, *told).passed
     found = lists.check_candidates({"item_knn": own}, *told)
     assert "item_knn candidates unknown to their window" in found.message
     assert lists.check_candidates({"item_knn": own.clear(), "blend": own}, *told).passed
+
+
+def test_by_content_only_items_with_a_document_or_a_picture_are_found(world: World) -> None:
+    """Nobody has to have chosen them, but of something they must be known."""
+    gone, shown = world.candidates["item_id"].unique().sort().to_list()[-1], world.pictures
+    own = world.candidates.filter(retriever=pl.col("retriever").min()).drop("retriever")
+    without = world.documents.filter(pl.col("item_id") != gone)
+    unseen = world.events.filter(pl.col("item_id") != gone)
+    both: dict[str, pl.DataFrame] = {"content": own, "blend": own}
+    found = lists.check_candidates(both, world.queries, world.documents, unseen, shown)
+    assert found.passed
+    found = lists.check_candidates(both, world.queries, without, world.events, shown)
+    assert "content candidates unknown to their window" in found.message
+    assert "blend candidates unknown to their window" in found.message
+    shown = pl.DataFrame({"item_id": [gone]})
+    assert lists.check_candidates(both, world.queries, without, unseen, shown).passed
+    # What only has a picture is found by nobody else.
+    found = lists.check_candidates({"bm25": own}, world.queries, without, unseen, shown)
+    assert "bm25 candidates unknown to their window" in found.message
 
 
 def test_an_item_unknown_to_the_window_is_no_candidate(world: World) -> None:

@@ -1,6 +1,7 @@
 """One fitted retriever of each kind, in a small shop where the right answers are known.
 
-Every document has a word of its own; and whoever chose the companion of an item then chose it.
+Every document has a word of its own; whoever chose the companion of an item then chose it; and a
+companion's vector is near its item's.
 """
 
 import os
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -18,7 +20,13 @@ from stages.core import tables
 from stages.core.params import READS_HISTORY, Encoder, Fit, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder
-from stages.retrieve.retrievers import Retriever, TrainingData, load_retriever, make_retriever
+from stages.retrieve.retrievers import (
+    READS_VECTORS,
+    Retriever,
+    TrainingData,
+    load_retriever,
+    make_retriever,
+)
 from tests.encode import tiny_models
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -63,6 +71,31 @@ def events() -> pl.DataFrame:
         for item in basket
     ]
     return pl.DataFrame(rows, {name: tables.EVENTS.columns[name] for name in rows[0]})
+
+
+def vectors() -> pl.DataFrame:
+    """A direction for each item, which its companion shares, and one for each companion alone."""
+    goes_with = {item: f"i{n:02d}" for n, item in enumerate(COMPANIONS.values())}
+    goes_with["c-twin"] = "twins"
+    directions = {name: n for n, name in enumerate([*goes_with.values(), *goes_with])}
+    frame = {}
+    for item in sorted([*TEXTS, *goes_with]):
+        vector = np.zeros(len(directions), np.float32)
+        if item in goes_with:
+            vector[[directions[goes_with[item]], directions[item]]] = 0.8, 0.6
+        else:
+            vector[directions["twins" if item in TWINS else item]] = 1
+        frame[item] = vector
+    kind = pl.Array(pl.Float32, len(directions))
+    return pl.DataFrame(
+        {
+            "window": pl.repeat("train", len(frame), dtype=pl.String, eager=True),
+            "item_id": list(frame),
+            "vector": pl.Series(list(frame.values()), dtype=kind),
+            "model_hash": pl.repeat("made by hand", len(frame), eager=True),
+        },
+        schema_overrides={"window": tables.EMBEDDINGS.columns["window"]},
+    )
 
 
 def queries(
@@ -128,7 +161,8 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
     made = make_retriever(name, Fit())
     params = settings_of(name, folder / "model", seed)
     (folder / "train").mkdir(parents=True)
-    data = TrainingData(documents(), events=events())
+    known = vectors() if name in READS_VECTORS else None
+    data = TrainingData(documents(), known, events=events())
     if params is not None:
         tiny_models.described(folder / "encoder", params)
         encoder = CachedEncoder(folder / "encoder")

@@ -12,7 +12,7 @@ from stages.core import tables
 from stages.core.params import Encoder
 from stages.encode import base, embed
 from stages.retrieve import candidates, fit
-from stages.retrieve.retrievers import ENCODER_OF
+from stages.retrieve.retrievers import ENCODER_OF, READS_VECTORS
 from tests.encode import tiny_models
 from tests.retrieve.conftest import COMPANIONS, OWN, START
 
@@ -20,12 +20,14 @@ LATE = "i11"
 """The item that only window train knows."""
 
 
-def write_inputs(folder: Path, encoder: Encoder) -> None:
+def write_inputs(folder: Path, encoder: Encoder, name: str) -> None:
+    # Companions have documents only where what is alike in words is looked for.
     documents = [
-        {"window": window, "item_id": f"i{n:02d}", "text": f"{word} wood\nloud {word}"}
+        {"window": window, "item_id": item, "text": f"{word} wood\nloud {word}"}
         for window in tables.WINDOWS
         for n, word in enumerate(OWN)
-        if window == "train" or f"i{n:02d}" != LATE
+        for item in (f"i{n:02d}", COMPANIONS[word])[: 1 + (name == "content")]
+        if window == "train" or item != LATE
     ]
     frame = pl.DataFrame(documents, tables.DOCUMENTS.columns)
     tables.write(frame, folder / "documents.parquet", tables.DOCUMENTS)
@@ -69,28 +71,49 @@ def write_inputs(folder: Path, encoder: Encoder) -> None:
     tables.write(pl.DataFrame(events, names), folder / "events.parquet", tables.SPLIT_EVENTS)
     none = pl.DataFrame(schema=tables.IMPRESSIONS.columns)
     tables.write(none, folder / "impressions.parquet", tables.IMPRESSIONS)
+    users = pl.DataFrame({"user_id": ["a", "b"]})
+    tables.write(users, folder / "users.parquet", tables.USERS)
+    none = pl.DataFrame(schema=tables.SPLIT_PROPERTIES.columns)
+    tables.write(none, folder / "properties.parquet", tables.SPLIT_PROPERTIES)
+    pictures = {"item_id": pl.String, "vector": pl.Array(pl.Float32, 0), "model_hash": pl.String}
+    none = pl.DataFrame(schema=pl.Schema(pictures))
+    tables.write(none, folder / "pictures.parquet", tables.PICTURE_VECTORS)
     params = {"encoder": encoder.model_dump(mode="json"), "candidates": {"top_k": 10}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
 def run(folder: Path, encoder: Encoder, name: str) -> pl.DataFrame:
     folder.mkdir(exist_ok=True)
-    write_inputs(folder, encoder)
+    write_inputs(folder, encoder, name)
     params, documents = folder / "params.yaml", folder / "documents.parquet"
     encoders, embeddings = folder / "encoders", folder / "embeddings"
-    store = folder / "vectors.sqlite"
-    events, impressions = folder / "events.parquet", folder / "impressions.parquet"
-    if name in ENCODER_OF:
+    store, items = folder / "vectors.sqlite", folder / "items.parquet"
+    if name in ENCODER_OF or name in READS_VECTORS:
         base.main(params, encoders / "base")
-        items, chroma = folder / "items.parquet", folder / "chroma"
+        chroma = folder / "chroma"
         embed.main("base", params, documents, items, encoders, embeddings, chroma, store)
     retrievers, found = folder / "retrievers", folder / "candidates"
-    fit.main(name, params, events, impressions, documents, embeddings, encoders, retrievers)
+    fit.main(
+        name,
+        params,
+        events_file=folder / "events.parquet",
+        impressions_file=folder / "impressions.parquet",
+        items_file=items,
+        properties_file=folder / "properties.parquet",
+        users_file=folder / "users.parquet",
+        documents_file=documents,
+        pictures_file=folder / "pictures.parquet",
+        embeddings_folder=embeddings,
+        encoders_folder=encoders,
+        retrievers_folder=retrievers,
+    )
     candidates.main(name, params, folder / "queries.parquet", retrievers, found, store)
     return tables.read(found / f"{name}.parquet", tables.CANDIDATES)
 
 
-@pytest.mark.parametrize("name", ["popular", "item_knn", "als", "bm25", "dense_base", "sparse"])
+@pytest.mark.parametrize(
+    "name", ["popular", "item_knn", "als", "content", "bm25", "dense_base", "sparse"]
+)
 def test_each_split_is_answered_by_its_window_twice_the_same(name: str, tmp_path: Path) -> None:
     if name == "sparse":
         model = tiny_models.bge_m3(tmp_path / "model")

@@ -18,17 +18,20 @@ def check_candidates(
     queries: pl.DataFrame,
     documents: pl.DataFrame,
     events: pl.DataFrame,
+    pictures: pl.DataFrame,
 ) -> Check:
     """Candidates answer known queries, are known to the window behind them, and stand in order.
 
     A retriever that reads words and was fitted on a window cannot give an item of which the window
-    has no document, and one that reads histories none of which it has no event.
+    has no document, and one that reads histories none of which it has no event; `content`, which
+    needs no events, none that has neither a document nor a picture.
 
     Args:
         lists: query_id, item_id, score, rank, by retriever and for the blend.
         queries: query_id, split.
         documents: window, item_id.
         events: item_id, split.
+        pictures: item_id, of items whose picture has a vector.
     """
     faults = {}
     windows = queries.select("query_id", pl.col("split").cast(pl.String)).with_columns(
@@ -41,10 +44,13 @@ def check_candidates(
         .unique()
         for window, parts in PARTS_OF_WINDOW.items()
     )
+    windows_named = pl.DataFrame({"window": list(PARTS_OF_WINDOW)})
+    shown = windows_named.join(pictures.select("item_id"), how="cross")
+    known_by = dict.fromkeys(lists, written) | dict.fromkeys(READS_HISTORY, chosen)
+    known_by["content"] = pl.concat([written, shown])
+    known_by["blend"] = pl.concat([written, *(known_by[n] for n in lists if n != "blend")])
     for name, rows in lists.items():
-        known = chosen if name in READS_HISTORY else written
-        if name == "blend" and not set(lists).isdisjoint(READS_HISTORY):
-            known = pl.concat([written, chosen]).unique()
+        known = known_by[name].unique()
         placed = rows.join(windows, on="query_id", how="left", maintain_order="left")
         strange = placed.filter(pl.col("window").is_null())
         future = placed.join(known, on=["window", "item_id"], how="anti")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import polars as pl
 
@@ -78,7 +78,7 @@ class Recommender:
         """
         depth = self.manifest.top_k
         if strategy in self._retrievers:
-            found = self._retrievers[cast(RetrieverName, strategy)].retrieve(queries, top_k)
+            found = self._retrievers[strategy].retrieve(queries, top_k)
             return self._unranked(found, top_k)
         found = pl.concat([one.retrieve(queries, depth) for one in self._retrievers.values()])
         blended = self._fusion.blend(found, depth)
