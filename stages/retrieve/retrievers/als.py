@@ -53,6 +53,11 @@ class AlsRetriever:
         else:
             self._hold(np.empty((0, factors), np.float32))
 
+    @property
+    def item_ids(self) -> pl.Series:
+        """Ids of the items that have factors, sorted."""
+        return self._item_ids
+
     def fold_in(self, user: np.ndarray, item: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Solve for users' factors as the backend does in the last half of a round.
 
@@ -108,7 +113,7 @@ class AlsRetriever:
             mean_weight: of an event, which is what a choice of a history counts.
         """
         made = cls(params)
-        made._item_ids = item_ids
+        made._item_ids = item_ids.rename("item_id")
         made._weight = mean_weight
         made._hold(factors)
         return made

@@ -1,6 +1,7 @@
 """Factors by Spark MLlib, in a process of its own: what it and its JVM write stays off the log."""
 
 import os
+import re
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +16,8 @@ import polars as pl
 from stages.core.log import UserError
 from stages.core.params import Als
 from stages.retrieve.retrievers.choices import Choices
+
+_ERROR = re.compile(r"^.*(?:Error|Exception)\b.*$", re.MULTILINE)
 
 
 def spark_factors(
@@ -41,7 +44,7 @@ def spark_factors(
         factors of users and of items, float32, in the order of their ids.
 
     Raises:
-        UserError: pyspark or Java is missing, or Spark failed; the last words of its log are told.
+        UserError: pyspark or Java is missing, or Spark failed; the first error of its log is told.
     """
     _demand_spark()
     with tempfile.TemporaryDirectory(prefix="winnow-spark-") as name:
@@ -53,11 +56,11 @@ def spark_factors(
             try:
                 pool.submit(_factor, folder, params, factors, seed).result()
             except (BrokenProcessPool, RuntimeError) as error:
-                said = log.read_text("utf-8", "replace").strip().splitlines()
+                said = _ERROR.search(log.read_text("utf-8", "replace"))
                 raise UserError(
-                    f"Spark on {params.spark_master} failed ({error}); its log ends: "
-                    f"{' / '.join(said[-3:])}; correct fit.als.spark_master or Java, or set "
-                    "fit.als.backend to implicit"
+                    f"Spark on {params.spark_master!r} failed: {error} "
+                    f"({said[0] if said else 'its log names no error'}); correct "
+                    "fit.als.spark_master or Java, or set fit.als.backend to implicit"
                 ) from None
         users, items = (
             _factors_of(folder / side, rows, factors)
@@ -90,25 +93,30 @@ def _write_to(log: Path) -> None:
 
 def _factor(folder: Path, params: Als, factors: int, seed: int) -> None:
     """Read pairs and write factors of users and items, as Spark does."""
-    local = params.spark_master.startswith("local")
-    if local:
+    if params.spark_master.startswith("local"):
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    try:
+        _run_spark(folder, params, factors, seed)
+    except Exception as error:
+        # Errors of the JVM hold on to it, and cannot be sent to another process.
+        raise RuntimeError(" ".join(str(error).split("\n")[:2])) from None
+
+
+def _run_spark(folder: Path, params: Als, factors: int, seed: int) -> None:
     from pyspark.ml.recommendation import ALS
     from pyspark.sql import SparkSession
 
-    spark = (
+    session = (
         SparkSession.builder.master(params.spark_master)
         .appName("winnow-als")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.local.dir", str(folder))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
-        .config("spark.driver.extraJavaOptions", f"-Djava.io.tmpdir={folder} -XX:-UsePerfData")
-        .getOrCreate()
+        .config("spark.driver.extraJavaOptions", f'"-Djava.io.tmpdir={folder}" -XX:-UsePerfData')
     )
-    try:
-        # What is checkpointed has no past to be sent along, which after a hundred iterations is
-        # deeper than a stack.
+    with session.getOrCreate() as spark:
+        # Without checkpoints each round's past is sent along, in time deeper than a stack.
         spark.sparkContext.setCheckpointDir(str(folder / "checkpoints"))
         blocks = spark.sparkContext.defaultParallelism
         model = ALS(
@@ -127,11 +135,6 @@ def _factor(folder: Path, params: Als, factors: int, seed: int) -> None:
         ).fit(spark.read.parquet(str(folder / "pairs.parquet")))
         model.userFactors.write.parquet(str(folder / "users"))
         model.itemFactors.write.parquet(str(folder / "items"))
-    except Exception as error:
-        # Errors of the JVM hold on to it, and cannot be sent to another process.
-        raise RuntimeError(str(error).strip().splitlines()[0]) from None
-    finally:
-        spark.stop()
 
 
 def _factors_of(folder: Path, rows: int, factors: int) -> np.ndarray:
