@@ -44,7 +44,7 @@ class AlsRetriever:
         if data.events is None:
             raise UserError("retriever als needs events")
         chosen = choices(data.events, self._params.weights.model_dump())
-        train = _spark if self._params.backend == "spark" else _implicit
+        train = _spark if self._params.backend == "spark" else implicit_factors
         factors = min(self._params.factors, max(min(chosen.shape) - 1, 1))
         self._item_ids = chosen.item_ids
         self._weight = chosen.mean_weight
@@ -152,7 +152,7 @@ class AlsRetriever:
         )
 
 
-def _implicit(chosen: Choices, params: Als, factors: int, seed: int) -> np.ndarray:
+def implicit_factors(chosen: Choices, params: Als, factors: int, seed: int) -> np.ndarray:
     """Return the factors of items by `implicit`: float32, shape (items, factors)."""
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits

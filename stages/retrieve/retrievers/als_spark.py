@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,7 +64,7 @@ def spark_factors(
                     "fit.als.spark_master or Java, or set fit.als.backend to implicit"
                 ) from None
         users, items = (
-            _factors_of(folder / side, rows, factors)
+            factors_of(folder / side, rows, factors)
             for side, rows in zip(("users", "items"), chosen.shape, strict=True)
         )
     return users, items
@@ -103,41 +104,53 @@ def _factor(folder: Path, params: Als, factors: int, seed: int) -> None:
 
 
 def _run_spark(folder: Path, params: Als, factors: int, seed: int) -> None:
-    from pyspark.ml.recommendation import ALS
+    with open_session(params.spark_master, folder) as spark:
+        model = train(spark, folder / "pairs.parquet", params, factors, seed)
+        model.userFactors.write.parquet(str(folder / "users"))
+        model.itemFactors.write.parquet(str(folder / "items"))
+
+
+def open_session(master: str, folder: Path) -> Any:
+    """Start Spark in this process, with all that it writes in `folder`; `with` stops it."""
     from pyspark.sql import SparkSession
 
-    session = (
-        SparkSession.builder.master(params.spark_master)
+    spark = (
+        SparkSession.builder.master(master)
         .appName("winnow-als")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.local.dir", str(folder))
         .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
         .config("spark.driver.extraJavaOptions", f'"-Djava.io.tmpdir={folder}" -XX:-UsePerfData')
+        .getOrCreate()
     )
-    with session.getOrCreate() as spark:
-        # Without checkpoints each round's past is sent along, in time deeper than a stack.
-        spark.sparkContext.setCheckpointDir(str(folder / "checkpoints"))
-        blocks = spark.sparkContext.defaultParallelism
-        model = ALS(
-            rank=factors,
-            maxIter=params.iterations,
-            regParam=params.regularization,
-            alpha=params.alpha,
-            numUserBlocks=blocks,
-            numItemBlocks=blocks,
-            implicitPrefs=True,
-            coldStartStrategy="drop",
-            userCol="user",
-            itemCol="item",
-            ratingCol="weight",
-            seed=seed,
-        ).fit(spark.read.parquet(str(folder / "pairs.parquet")))
-        model.userFactors.write.parquet(str(folder / "users"))
-        model.itemFactors.write.parquet(str(folder / "items"))
+    # Without checkpoints each round's past is sent along, in time deeper than a stack.
+    spark.sparkContext.setCheckpointDir(str(folder / "checkpoints"))
+    return spark
 
 
-def _factors_of(folder: Path, rows: int, factors: int) -> np.ndarray:
+def train(spark: Any, pairs: Path, params: Als, factors: int, seed: int) -> Any:
+    """Return the `ALSModel` of the pairs in a parquet file."""
+    from pyspark.ml.recommendation import ALS
+
+    blocks = spark.sparkContext.defaultParallelism
+    return ALS(
+        rank=factors,
+        maxIter=params.iterations,
+        regParam=params.regularization,
+        alpha=params.alpha,
+        numUserBlocks=blocks,
+        numItemBlocks=blocks,
+        implicitPrefs=True,
+        coldStartStrategy="drop",
+        userCol="user",
+        itemCol="item",
+        ratingCol="weight",
+        seed=seed,
+    ).fit(spark.read.parquet(str(pairs)))
+
+
+def factors_of(folder: Path, rows: int, factors: int) -> np.ndarray:
     """Read factors; every row has some, since it has a pair."""
     read = pl.read_parquet(folder / "*.parquet").sort("id")
     assert read["id"].to_list() == list(range(rows))
