@@ -27,7 +27,7 @@ import typer
 
 from stages.core.params import Als
 from stages.retrieve.retrievers.als import AlsRetriever, implicit_factors
-from stages.retrieve.retrievers.als_spark import factors_of, open_session, train
+from stages.retrieve.retrievers.als_spark import demand_spark, factors_of, open_session, train
 from stages.retrieve.retrievers.choices import Choices, choices
 
 K, GROUPS = 20, 60
@@ -181,6 +181,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Decides log, held-out users and factors.")] = 7,
 ) -> None:
     """Print a table of medians, Recall@20 and the ratio."""
+    demand_spark()
     rng = np.random.default_rng(seed)
     real = os.environ.get("WINNOW_REAL_DATA")
     rows = rated(Path(real)) if real else drawn(users, items, rng)

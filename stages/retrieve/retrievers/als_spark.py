@@ -47,7 +47,7 @@ def spark_factors(
     Raises:
         UserError: pyspark or Java is missing, or Spark failed; the first error of its log is told.
     """
-    _demand_spark()
+    demand_spark()
     with tempfile.TemporaryDirectory(prefix="winnow-spark-") as name:
         folder = Path(name)
         log = folder / "spark.log"
@@ -70,7 +70,8 @@ def spark_factors(
     return users, items
 
 
-def _demand_spark() -> None:
+def demand_spark() -> None:
+    """Refuse to go on without Java or pyspark; what to install is told."""
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java") is None and not (home and (Path(home) / "bin" / "java").exists()):
         raise UserError(
