@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPARK := $(VENV)/.spark
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export TOKENIZERS_PARALLELISM := false
@@ -12,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 repro: $(READY)
 	dvc repro
 
-test: lint
+test: lint $(SPARK)
 	pytest
 
 lint: $(READY)
@@ -23,10 +24,13 @@ lint: $(READY)
 serve: $(READY)
 	bentoml serve service:Search --port $${PORT:-3000}
 
-bench: $(READY)
+bench: $(SPARK)
 	python -m benchmarks.ingest
 	python -m benchmarks.search
 	python -m benchmarks.noop
+	python -m benchmarks.hotness
+	python -m benchmarks.topk
+	python -m benchmarks.als
 
 docs: $(READY)
 	python -m docs.parameter_table
@@ -38,3 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+$(SPARK): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark]'
+	touch $(SPARK)

@@ -70,7 +70,7 @@ def recommended(client: httpx.Client, **asked: object) -> list[str]:
 
 
 def check_users(client: httpx.Client, run: Checkout) -> None:
-    """A user is answered as someone with their history is, and one whom nobody knows as a new one."""
+    """A user is answered as someone with their history is; one whom nobody knows, as new."""
     events = pl.read_parquet(run.folder / files.SPLIT_EVENTS).filter(user_id="in_u7")
     past = events.sort("timestamp", "item_id")["item_id"].to_list()[-50:]
     assert len(past) > 5

@@ -1,11 +1,14 @@
 """Parts of the benchmarks that can be wrong without showing it."""
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 
+from benchmarks import als, hotness, topk
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
+from stages.core.params import Als, Popular
 
 
 def test_recall_counts_what_was_found_in_any_order() -> None:
@@ -48,3 +51,71 @@ def test_chain_hangs_together() -> None:
     stages = yaml.safe_load(chain(3))["stages"]
     assert [stage["deps"] for stage in stages.values()] == [["0.txt"], ["1.txt"], ["2.txt"]]
     assert [stage["outs"] for stage in stages.values()] == [["1.txt"], ["2.txt"], ["3.txt"]]
+
+
+def test_pandas_makes_the_same_hot_list() -> None:
+    rng = np.random.default_rng(1)
+    events, shown = hotness.log(3000, 50, rng), hotness.log(400, 60, rng)
+    params = Popular(half_life_days=20)
+    ours = hotness.by_winnow(events, shown, params)
+    theirs = hotness.by_pandas(events.to_pandas(), shown.to_pandas(), params)
+    hotness.assert_same(ours, theirs)
+    with pytest.raises(AssertionError, match="event_count differs"):
+        hotness.assert_same(ours.with_columns(pl.col("event_count") * 1.1), theirs)
+    with pytest.raises(AssertionError, match="the order differs"):
+        hotness.assert_same(ours.reverse(), theirs)
+
+
+def test_hotness_says_the_ratio() -> None:
+    sides = {"winnow": Side("a", lambda: None), "pandas": Side("b", lambda: None)}
+    sides["winnow"].seconds, sides["pandas"].seconds = [1.0, 2.0, 9.0], [8.0]
+    assert "4.0 times as fast" in hotness.report(sides)
+
+
+def test_the_loop_over_users_answers_as_the_retriever_does() -> None:
+    rng = np.random.default_rng(2)
+    stock, _ = vectors(300, 1, 8, rng)
+    past = topk.histories(20, 300, rng)
+    ids = pl.Series("item_id", [f"i{row:03d}" for row in range(300)])
+    params = Als(factors=8)
+    made = topk.AlsRetriever.of_factors(params, ids, stock, 1.0)
+    found = made.retrieve(topk.asked(past, ids), 10)
+    expected = topk.loop(past, stock, params, 10)
+    assert found["item_id"].to_list() == ids.gather(expected.ravel()).to_list()
+    assert not any(np.isin(row, own).any() for row, own in zip(expected, past, strict=True))
+
+
+def test_users_are_held_out_whole_and_halved() -> None:
+    rng = np.random.default_rng(3)
+    rows = als.drawn(100, 120, rng)
+    kept, histories, targets = als.hold_out(rows, rng)
+    assert kept.height + histories.height + targets.height == rows.height
+    away = set(histories["user_id"])
+    assert len(away) == 10
+    assert away == set(targets["user_id"])
+    assert away.isdisjoint(kept["user_id"])
+    halves = (
+        part.group_by("user_id").len().sort("user_id")["len"] for part in (histories, targets)
+    )
+    assert all(a - b in (0, 1) for a, b in zip(*halves, strict=True))
+
+
+def test_recall_of_held_out_users_by_hand() -> None:
+    # One axis a group: whoever chose of the first has the rest of the first to be found.
+    factors = np.repeat(np.eye(2, dtype=np.float32), 30, axis=0)
+    ids = pl.Series("item_id", [f"{n:02d}" for n in range(60)])
+    trainer = als.Trainer("", lambda rounds: factors, Als(), factors=factors)
+    past = pl.DataFrame({"user_id": ["a"] * 10, "item_id": [f"{n:02d}" for n in range(10)]})
+    near = pl.DataFrame({"user_id": ["a"] * 20, "item_id": [f"{n:02d}" for n in range(10, 30)]})
+    far = pl.DataFrame({"user_id": ["a"] * 20, "item_id": [f"{n:02d}" for n in range(40, 60)]})
+    assert als.recall(trainer, ids, past, near) == 1.0
+    assert als.recall(trainer, ids, past, far) == 0.0
+    assert als.recall(trainer, ids, past, pl.concat([near, far])) == 0.5
+
+
+def test_a_rounds_seconds_leave_the_first_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0, 10.0, 35.0])
+    monkeypatch.setattr(als.time, "perf_counter", lambda: next(clock))
+    trainer = als.Trainer("", lambda rounds: np.empty((0, 0), np.float32), Als())
+    trainer.run(10)
+    assert trainer.median == 2.0

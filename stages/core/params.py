@@ -446,6 +446,14 @@ class EventWeights(Section):
 class Als(Section):
     """Factors of items, learned by alternating least squares (Hu et al., 2008)."""
 
+    backend: Literal["implicit", "spark"] = Field(
+        "implicit",
+        description="What trains: `implicit`, or Spark MLlib, which multiplies `regularization` "
+        "with the number of a user's items or an item's users.",
+    )
+    spark_master: Annotated[str, Field(pattern=r"^\S+$")] = Field(
+        "local[2]", description="Where Spark runs; the same seed and threads, the same factors."
+    )
     factors: Positive = Field(64, description="Length of an item's vector.")
     regularization: Annotated[float, Field(gt=0)] = Field(0.1, description="Weight of lengths.")
     alpha: Annotated[float, Field(gt=0)] = Field(

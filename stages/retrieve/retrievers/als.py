@@ -1,11 +1,11 @@
-"""Matrix factorisation for implicit feedback by alternating least squares, through `implicit`.
+"""Matrix factorisation for implicit feedback by alternating least squares: `implicit` or Spark.
 
 Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008.
 """
 
 import itertools
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from stages.core.params import Als
 from stages.core.search import FlatIndex
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
+from stages.retrieve.retrievers.choices import Choices, choices
 from stages.retrieve.retrievers.history import past_items, without_past
 
 _CHUNK = 4096
@@ -27,8 +28,8 @@ class AlsRetriever:
     The confidence in a choice is 1 + alpha x the sum of its events' weights (section 4
     of the paper). No user is kept: at query time everybody's factors are what one more step of the
     training would make of their history (equation 4), so that who was not there in training is
-    answered as well, and serving needs no `implicit`. A choice of a history weighs as much as a
-    mean event.
+    answered as well, and serving needs neither `implicit` nor Spark. A choice of a history weighs
+    as much as a mean event.
     """
 
     def __init__(self, params: Als, seed: int = 0) -> None:
@@ -39,36 +40,50 @@ class AlsRetriever:
         self._hold(np.empty((0, 0), np.float32))
 
     def fit(self, data: TrainingData) -> None:
-        """Factor the window's events, with as many threads as there are."""
+        """Factor the window's events, with as many threads as there are or the Spark master has."""
         if data.events is None:
             raise UserError("retriever als needs events")
-        from implicit.cpu.als import AlternatingLeastSquares
-        from scipy import sparse
-        from threadpoolctl import threadpool_limits
+        chosen = choices(data.events, self._params.weights.model_dump())
+        train = _spark if self._params.backend == "spark" else implicit_factors
+        factors = min(self._params.factors, max(min(chosen.shape) - 1, 1))
+        self._item_ids = chosen.item_ids
+        self._weight = chosen.mean_weight
+        if len(chosen.item_ids):
+            self._hold(train(chosen, self._params, factors, self._seed))
+        else:
+            self._hold(np.empty((0, factors), np.float32))
 
-        weights = self._params.weights.model_dump()
-        events = data.events.with_columns(
-            weight=pl.col("event").cast(pl.String).replace_strict(weights, return_dtype=pl.Float64)
-        ).filter(pl.col("weight") > 0)
-        self._item_ids = events["item_id"].unique().sort()
-        self._weight = float(events["weight"].to_numpy().mean()) if events.height else 1.0
-        item = self._item_ids.search_sorted(events["item_id"]).to_numpy()
-        user = events["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
-        shape = (int(user.max(initial=-1)) + 1, len(self._item_ids))
-        chosen = sparse.csr_matrix((events["weight"].to_numpy(), (user, item)), shape=shape)
-        chosen.sum_duplicates()
-        chosen.data = (1 + self._params.alpha * chosen.data).astype(np.float32)
-        with threadpool_limits(1, "blas"):  # Its own threads call BLAS.
-            model = AlternatingLeastSquares(
-                factors=min(self._params.factors, max(min(shape) - 1, 1)),
-                regularization=self._params.regularization,
-                alpha=1.0,
-                iterations=self._params.iterations,
-                random_state=self._seed,
-                use_cg=False,  # Exact, so that equal items have equal factors.
-            )
-            model.fit(chosen, show_progress=False)
-        self._hold(np.asarray(model.item_factors, np.float32))
+    @property
+    def item_ids(self) -> pl.Series:
+        """Ids of the items that have factors, sorted."""
+        return self._item_ids
+
+    def fold_in(self, user: np.ndarray, item: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Solve for users' factors as the backend does in the last half of a round.
+
+        They are the minimum of the loss with the items' factors held: by equation 4 of the paper,
+        where the weight of a user's length is `regularization`, for Spark times their items.
+
+        Args:
+            user: any numbers, ascending.
+            item: rows of the items, each once a user.
+            weight: of the events behind each choice.
+
+        Returns:
+            float32, shape (distinct users, factors), in their order.
+        """
+        own = self._factors[item].astype(np.float64)
+        sure = self._params.alpha * weight
+        begins = np.flatnonzero(np.diff(user.astype(np.int64), prepend=-1))
+        by_items = self._params.backend == "spark"
+        identity = self._params.regularization * np.eye(own.shape[1])
+        users = np.empty((len(begins), own.shape[1]), np.float32)
+        for row, (low, high) in enumerate(itertools.pairwise([*begins, len(item)])):
+            mine = own[low:high]
+            left = self._gram + (high - low if by_items else 1) * identity
+            left += (mine.T * sure[low:high]) @ mine
+            users[row] = np.linalg.solve(left, (1 + sure[low:high]) @ mine)
+        return users
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Fold each history in and search; see `Retriever`."""
@@ -86,14 +101,30 @@ class AlsRetriever:
         write_json(folder / "retriever.json", about)
 
     @classmethod
-    def load(cls, folder: Path, store: Path | None = None) -> Self:
-        """Read a fitted retriever; it needs no encoder, nor `implicit`."""
-        about = read_json(folder / "retriever.json")
-        made = cls(Als.model_validate(about["params"]))
-        made._weight = about["weight"]
-        made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]
-        made._hold(np.load(folder / "factors.npy"))
+    def of_factors(
+        cls, params: Als, item_ids: pl.Series, factors: np.ndarray, mean_weight: float
+    ) -> Self:
+        """Take factors that were learned elsewhere.
+
+        Args:
+            params: those of the training, whose `backend` says which problem was solved.
+            item_ids: sorted.
+            factors: float32, a row an item.
+            mean_weight: of an event, which is what a choice of a history counts.
+        """
+        made = cls(params)
+        made._item_ids = item_ids.rename("item_id")
+        made._weight = mean_weight
+        made._hold(factors)
         return made
+
+    @classmethod
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
+        """Read a fitted retriever; it needs no encoder, nor what trained it."""
+        about = read_json(folder / "retriever.json")
+        item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]
+        params = Als.model_validate(about["params"])
+        return cls.of_factors(params, item_ids, np.load(folder / "factors.npy"), about["weight"])
 
     def _hold(self, factors: np.ndarray) -> None:
         self._factors = factors
@@ -105,7 +136,12 @@ class AlsRetriever:
         past = past_items(queries, self._item_ids)
         read = past.filter(pl.col("steps") < self._params.max_history)
         asked = read["query"].unique().sort()
-        users = self._folded_in(read.group_by("query", "item").len().sort("query", "item"))
+        often = read.group_by("query", "item").len().sort("query", "item")
+        users = self.fold_in(
+            often["query"].to_numpy(),
+            often["item"].to_numpy(),
+            self._weight * often["len"].to_numpy(),
+        )
         own = past if not self._params.repeat else past.clear()
         own = own.with_columns(query=asked.search_sorted(own["query"]).cast(pl.UInt32))
         longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
@@ -115,17 +151,27 @@ class AlsRetriever:
             "als", queries["query_id"].gather(asked), items, scores, self._item_ids, keep
         )
 
-    def _folded_in(self, read: pl.DataFrame) -> Any:
-        """Solve for the factors of each query with a history, in their order: float32."""
-        factors = self._factors.astype(np.float64)
-        item = read["item"].to_numpy()
-        confidence = 1 + self._params.alpha * self._weight * read["len"].to_numpy()
-        begins = np.diff(read["query"].to_numpy().astype(np.int64), prepend=-1) != 0
-        bounds = [*np.flatnonzero(begins), len(item)]
-        penalty = self._gram + self._params.regularization * np.eye(factors.shape[1])
-        users = np.empty((len(bounds) - 1, factors.shape[1]))
-        for row, (low, high) in enumerate(itertools.pairwise(bounds)):
-            own, sure = factors[item[low:high]], confidence[low:high]
-            left = penalty + (own * (sure - 1)[:, None]).T @ own
-            users[row] = np.linalg.solve(left, sure @ own)
-        return users.astype(np.float32)
+
+def implicit_factors(chosen: Choices, params: Als, factors: int, seed: int) -> np.ndarray:
+    """Return the factors of items by `implicit`: float32, shape (items, factors)."""
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # Its own threads call BLAS.
+        model = AlternatingLeastSquares(
+            factors=factors,
+            regularization=params.regularization,
+            alpha=1.0,
+            iterations=params.iterations,
+            random_state=seed,
+            use_cg=False,  # Exact, so that equal items have equal factors.
+        )
+        model.fit(chosen.confidences(params.alpha), show_progress=False)
+    return np.asarray(model.item_factors, np.float32)
+
+
+def _spark(chosen: Choices, params: Als, factors: int, seed: int) -> np.ndarray:
+    """Return the factors of items by Spark MLlib: float32, shape (items, factors)."""
+    from stages.retrieve.retrievers.als_spark import spark_factors
+
+    return spark_factors(chosen, params, factors, seed)[1]

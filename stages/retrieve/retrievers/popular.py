@@ -1,5 +1,6 @@
 """What many choose now: the same list for everybody, less what the asker has."""
 
+import math
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,11 @@ from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.history import past_items, without_past
+
+_DAY = 86_400_000
+"""Milliseconds."""
+_ONE = 2.0**90
+"""What an event of the window's last moment counts in whole numbers; 2^37 of them fit in."""
 
 
 class PopularRetriever:
@@ -104,9 +110,19 @@ class PopularRetriever:
         self._item_ids = hot["item_id"].sort()
 
     def _counted(self, rows: pl.DataFrame, end: object, **counted: pl.Expr) -> pl.DataFrame:
-        """Sum what is counted by item, decayed by its age at the window's end."""
-        age = (pl.lit(end) - pl.col("timestamp")).dt.total_milliseconds() / 86_400_000
-        weight = 0.5 ** (age / self._params.half_life_days)
-        return rows.group_by("item_id", maintain_order=True).agg(
-            (weight * value).sum().alias(name) for name, value in counted.items()
+        """Sum what is counted by item, decayed by its age at the window's end; sorted by item.
+
+        Sums are of whole numbers of 2^-90, so that they are the same in whatever order threads add.
+        """
+        age = (pl.lit(end) - pl.col("timestamp")).dt.total_milliseconds().clip(0)
+        weight = (age * (-math.log(2) / (self._params.half_life_days * _DAY))).exp() * _ONE
+        return (
+            rows.lazy()
+            .group_by("item_id")
+            .agg(
+                ((weight * value).cast(pl.Int128).sum().cast(pl.Float64) / _ONE).alias(name)
+                for name, value in counted.items()
+            )
+            .collect(engine="streaming")
+            .sort("item_id")
         )

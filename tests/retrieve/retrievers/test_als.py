@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from stages.core.params import Als
 from stages.core.tables import EVENTS
 from stages.retrieve.retrievers import TrainingData
 from stages.retrieve.retrievers.als import AlsRetriever
+from stages.retrieve.retrievers.choices import choices
 from tests.retrieve.conftest import START, queries
 
 
@@ -97,3 +99,45 @@ def test_the_same_seed_gives_the_same_factors(tmp_path: Path) -> None:
 def test_without_events_it_says_so() -> None:
     with pytest.raises(UserError, match="als needs events"):
         AlsRetriever(Als()).fit(TrainingData(pl.DataFrame()))
+
+
+@pytest.mark.parametrize("backend", ["implicit", "spark"])
+def test_folding_in_solves_the_backends_problem(backend: Literal["implicit", "spark"]) -> None:
+    rng = np.random.default_rng(2)
+    params = Als(backend=backend, alpha=1.5, regularization=0.7)
+    factors = rng.normal(size=(6, 3)).astype(np.float32)
+    ids = pl.Series([f"i{n}" for n in range(6)])
+    made = AlsRetriever.of_factors(params, ids, factors, 1.0)
+    found = made.fold_in(np.array([4, 4, 4, 9]), np.array([0, 2, 5, 3]), np.array([1, 2, 0.5, 3]))
+    for row, (items, weights) in enumerate([([0, 2, 5], [1, 2, 0.5]), ([3], [3])]):
+        chosen = np.zeros(6)
+        chosen[items] = 1
+        confidence = np.ones(6)
+        confidence[items] += 1.5 * np.array(weights)
+        penalty = 0.7 * (len(items) if backend == "spark" else 1)
+        left = (factors.T * confidence) @ factors + penalty * np.eye(3)
+        expected = np.linalg.solve(left, (factors.T * confidence) @ chosen)
+        assert found[row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_folding_in_a_whole_row_is_the_trainers_half_step() -> None:
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    rng = np.random.default_rng(5)
+    made = [(f"u{rng.integers(30)}", f"i{rng.integers(12)}") for _ in range(200)]
+    kinds = [events(made[:120], "view"), events(made[120:])]
+    params = Als(factors=4, alpha=0.8, regularization=0.3)
+    chosen = choices(pl.concat(kinds), params.weights.model_dump())
+    matrix = chosen.confidences(params.alpha)
+    model = AlternatingLeastSquares(4, 0.3, 1.0, use_cg=False, iterations=5, random_state=1)
+    model.fit(matrix, show_progress=False)
+    fitted = AlsRetriever.of_factors(params, chosen.item_ids, model.item_factors, 1.0)
+    pairs = (chosen.pairs[name].to_numpy() for name in ("user", "item", "weight"))
+    expected = model.recalculate_user(np.arange(chosen.shape[0]), matrix)
+    assert fitted.fold_in(*pairs) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_window_without_weight_finds_nothing() -> None:
+    made = AlsRetriever(Als.model_validate({"weights": {"purchase": 0}}))
+    made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard(4))))
+    assert made.retrieve(queries([None], [["i00"]]), 5).is_empty()

@@ -1,9 +1,12 @@
 """Hotness by hand."""
 
 from datetime import timedelta
+from random import Random
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.core.log import UserError
 from stages.core.params import Popular
@@ -75,3 +78,24 @@ def test_what_one_has_makes_room_for_the_next() -> None:
 def test_without_events_it_says_so() -> None:
     with pytest.raises(UserError, match="popular needs events"):
         PopularRetriever(Popular()).fit(TrainingData(pl.DataFrame()))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4000)), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_events_decides_not_a_bit(rows: list[tuple[str, int]], rng: Random) -> None:
+    shown = [(item, day, day % 3) for item, day in rows]
+    lists = []
+    for _ in range(2):
+        made = PopularRetriever(Popular(half_life_days=17))
+        done = events([("ann", item, day) for item, day in rng.sample(rows, len(rows))])
+        seen = impressions(rng.sample(shown, len(shown)))
+        made.fit(TrainingData(pl.DataFrame(), events=done, impressions=seen))
+        lists.append(made.hot)
+    assert lists[0].equals(lists[1])
+    end = max(day for _, day in rows)
+    for item, count in made.hot.select("item_id", "event_count").iter_rows():
+        ages = [end - day for name, day in rows if name == item]
+        expected = sum(0.5 ** (age / 17) for age in ages)
+        assert count == pytest.approx(expected, rel=1e-9, abs=1e-20)

@@ -1,0 +1,1 @@
+"""Scripts that measure speed and quality beside a peer, in one run."""
