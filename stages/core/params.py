@@ -527,8 +527,10 @@ class Candidates(Section):
 class Blend(Section):
     """How retrievers' candidates are joined."""
 
-    method: Literal["rrf", "weighted"] = Field(
-        "weighted", description="Reciprocal rank fusion, or a weighted sum of standardised scores."
+    method: Literal["rrf", "weighted", "interleave"] = Field(
+        "weighted",
+        description="Reciprocal rank fusion; a weighted sum of standardised scores; or the lists "
+        "in turn, each as often as its weight says.",
     )
     rrf_k: Annotated[float, Field(gt=0)] = Field(60.0, description="Rank constant of the fusion.")
     grid: Positive = Field(5, description="Weights tried on valid lie on a grid of 1/grid.")

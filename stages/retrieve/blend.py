@@ -38,7 +38,7 @@ def choose(
     mine = candidates.join(valid.select("query_id"), on="query_id", how="semi")
     targets = valid.select("query_id", item_id="targets")
     targets = targets.explode("item_id", empty_as_null=False).unique()
-    means = ndcg_of_weights(even.contributions(mine), targets, grid)
+    means = ndcg_of_weights(even, even.contributions(mine), targets, grid)
     unevenness = np.array([sum(weight**2 for weight in weights.values()) for weights in grid])
     best = int(np.lexsort((unevenness, -means.round(9)))[0])
     return Fusion(params.method, grid[best], params.rrf_k), float(means[best])

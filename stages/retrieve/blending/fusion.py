@@ -22,13 +22,16 @@ class Fusion:
 
     `rrf` is reciprocal rank fusion (Cormack et al., 2009): the sum of weight / (rrf_k + rank).
     `weighted` is the weighted sum of scores, each standardised over its query's candidates; an item
-    that a retriever did not find has that retriever's lowest score of the query.
+    that a retriever did not find has that retriever's lowest score of the query. `interleave`
+    takes from the lists in turn, each as often as its weight says (stride scheduling; Waldspurger,
+    1995): the item at rank r of a list of weight w is due at (r - 1/2) / w, at the earliest of all
+    lists that hold it; its score is the inverse of that.
 
     A retriever of weight 0 still decides what the others leave equal: all of a cold start, where
     those with weight read histories.
     """
 
-    method: Literal["rrf", "weighted"]
+    method: Literal["rrf", "weighted", "interleave"]
     weights: dict[str, float]
     rrf_k: float = 60.0
 
@@ -40,10 +43,8 @@ class Fusion:
             k: candidates a query.
         """
         parts = self.contributions(candidates)
-        total = pl.sum_horizontal(
-            pl.col(name) * max(weight, _LEAST) for name, weight in sorted(self.weights.items())
-        )
-        scored = parts.select("query_id", "item_id", score=total.cast(pl.Float32))
+        scores = self.join(parts.select(sorted(self.weights)).to_numpy(), self.weights)
+        scored = parts.select("query_id", "item_id", score=pl.Series(scores, dtype=pl.Float32))
         ranked = scored.sort(
             ["query_id", "score", "item_id"], descending=[False, True, False]
         ).with_columns(
@@ -52,12 +53,33 @@ class Fusion:
         )
         return ranked.filter(pl.col("rank") <= k).select(*CANDIDATES.columns)
 
+    def join(self, values: np.ndarray, weights: dict[str, float]) -> np.ndarray:
+        """Weigh contributions and make one score of those of an item, float32.
+
+        Args:
+            values: shape (n, retrievers), retrievers sorted by name.
+            weights: by name.
+        """
+        weighed = [
+            values[:, place] * max(weights[name], _LEAST)
+            for place, name in enumerate(sorted(weights))
+        ]
+        reduce = np.maximum.reduce if self.method == "interleave" else np.add.reduce
+        return reduce(weighed, axis=0).astype(np.float32)
+
     def contributions(self, candidates: pl.DataFrame) -> pl.DataFrame:
         """One row an item of a query, one column a retriever, before weights are applied."""
         names = sorted(self.weights)
         known = candidates.filter(pl.col("retriever").is_in(names))
+        rank = pl.col("rank").cast(pl.Float64)
         if self.method == "rrf":
-            value = 1.0 / (self.rrf_k + pl.col("rank").cast(pl.Float64))
+            value = 1.0 / (self.rrf_k + rank)
+        elif self.method == "interleave":
+            # Of lists that are due at once the first by name goes first.
+            turn = pl.col("retriever").replace_strict(
+                {name: 1 - 1e-6 * place for place, name in enumerate(names)}, default=1.0
+            )
+            value = turn / (rank - 0.5)
         else:
             group = ["query_id", "retriever"]
             score = pl.col("score").cast(pl.Float64)
@@ -103,11 +125,16 @@ def simplex(names: Sequence[str], steps: int) -> list[dict[str, float]]:
 
 
 def ndcg_of_weights(
-    parts: pl.DataFrame, targets: pl.DataFrame, grid: Sequence[dict[str, float]], cut: int = 10
+    fusion: Fusion,
+    parts: pl.DataFrame,
+    targets: pl.DataFrame,
+    grid: Sequence[dict[str, float]],
+    cut: int = 10,
 ) -> np.ndarray:
     """Mean NDCG at `cut` that each weighting in `grid` gives.
 
     Args:
+        fusion: how contributions are joined, whatever its weights.
         parts: what `Fusion.contributions` returns.
         targets: query_id, item_id of every target of every query, found or not.
         grid: weights by retriever.
@@ -124,7 +151,7 @@ def ndcg_of_weights(
         .fill_null(False)
         .to_numpy()
     )
-    names = list(grid[0])
+    names = sorted(grid[0])
     values = parts.select(names).to_numpy()
     hits = np.flatnonzero(is_target)
     truths = targets.group_by("query_id").len("truths")
@@ -137,8 +164,7 @@ def ndcg_of_weights(
     ends = np.searchsorted(query, query[hits], side="right")
     means = np.empty(len(grid))
     for place, weights in enumerate(grid):
-        total = values @ np.array([max(weights[name], _LEAST) for name in names])
-        score = total.astype(np.float32)
+        score = fusion.join(values, weights)
         # Rows of a query are sorted by item id, so an equal score above the target is a smaller id.
         ranks = np.array(
             [
