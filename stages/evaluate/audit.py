@@ -8,10 +8,40 @@ import typer
 
 from stages.core import files, tables
 from stages.core.log import UserError, get_logger, run
-from stages.core.params import load_params
+from stages.core.params import RetrieverName, load_params
 from stages.core.storage import read_json, write_json
 
 log = get_logger(__name__)
+
+_IDS = {"popular": "hot", "item_knn": "items", "als": "items"}
+"""The file of each retriever that holds the ids of the items that it knows by their events."""
+
+
+def read_ids(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str], pl.DataFrame]:
+    """Return kind and id of what each retriever knows by its id, by retriever and window."""
+    found: dict[tuple[str, str], pl.DataFrame] = {}
+    for name in names:
+        for window in tables.WINDOWS:
+            if name in _IDS:
+                ids = pl.read_parquet(folder / name / window / f"{_IDS[name]}.parquet")
+                found[name, window] = ids.select(pl.lit("item").alias("kind"), id="item_id")
+            elif name == "two_tower":
+                slots = pl.read_parquet(folder / name / window / "slots.parquet")
+                kind = pl.col("column").replace_strict(
+                    {"item.item_id": "item", "user.user_id": "user"}, default=None
+                )
+                found[name, window] = slots.select(kind=kind, id="value").drop_nulls()
+    return found
+
+
+def read_drawn(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str], pl.DataFrame]:
+    """Return item_id and events of what two_tower draws negatives from, by window."""
+    return {
+        (name, window): pl.read_parquet(folder / name / window / "items.parquet")
+        for name in names
+        if name == "two_tower"
+        for window in tables.WINDOWS
+    }
 
 
 def main(
@@ -19,6 +49,7 @@ def main(
     items_file: Path = files.ITEMS,
     properties_file: Path = files.PROPERTIES,
     known_file: Path = files.SPLIT_PROPERTIES,
+    impressions_file: Path = files.IMPRESSIONS,
     events_file: Path = files.SPLIT_EVENTS,
     cuts_file: Path = files.CUTS,
     queries_file: Path = files.QUERIES,
@@ -27,6 +58,7 @@ def main(
     documents_file: Path = files.DOCUMENTS,
     pairs_file: Path = files.PAIRS,
     pictures_file: Path = files.PICTURE_VECTORS,
+    retrievers_folder: Path = files.RETRIEVERS,
     candidates_folder: Path = files.CANDIDATES,
     blend_file: Path = files.BLEND,
     examples_file: Path = files.EXAMPLES,
@@ -35,7 +67,7 @@ def main(
     audit_file: Path = files.METRICS / "audit.json",
 ) -> None:
     """Run every check, write what each saw, and fail if one fails."""
-    from stages.evaluate.checks import learning, lists, texts, time
+    from stages.evaluate.checks import behaviour, learning, lists, texts, time
     from stages.evaluate.figures.intervals import Bootstrap
     from stages.evaluate.figures.slices import warm_queries
 
@@ -45,6 +77,7 @@ def main(
     items = tables.read(items_file, tables.ITEMS)
     properties = tables.read(properties_file, tables.PROPERTIES)
     known = tables.read(known_file, tables.SPLIT_PROPERTIES)
+    impressions = tables.read(impressions_file, tables.IMPRESSIONS)
     events = tables.read(events_file, tables.SPLIT_EVENTS)
     queries = tables.read(queries_file, tables.QUERIES)
     keywords = tables.read(keywords_file, tables.KEYWORDS)
@@ -76,6 +109,11 @@ def main(
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),
         lists.check_candidates(retrieved, queries, documents, events, pictures),
+        behaviour.check_hotness(
+            retrieved.get("popular"), queries, events, impressions, params.fit.popular
+        ),
+        behaviour.check_vocabularies(read_ids(retrievers_folder, params.retrievers), events),
+        behaviour.check_negatives(read_drawn(retrievers_folder, params.retrievers), events),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(examples, queries, blend),
         learning.check_label_features(examples, limits.max_feature_auc),

@@ -31,6 +31,7 @@ class World:
     params: Params
     items: pl.DataFrame
     events: pl.DataFrame
+    impressions: pl.DataFrame
     properties: pl.DataFrame
     known: pl.DataFrame
     cuts: dict[str, Any]
@@ -56,6 +57,7 @@ class World:
         data = folder / "data"
         named = {
             "ingest/items": (self.items, tables.ITEMS),
+            "ingest/impressions": (self.impressions, tables.IMPRESSIONS),
             "ingest/properties": (self.properties, tables.PROPERTIES),
             "split/events": (self.events, tables.SPLIT_EVENTS),
             "split/properties": (self.known, tables.SPLIT_PROPERTIES),
@@ -161,6 +163,24 @@ def shop(
         typed(events, tables.SPLIT_EVENTS),
         typed(keywords, tables.KEYWORDS),
     )
+
+
+def shown_of(rng: np.random.Generator, events: pl.DataFrame) -> pl.DataFrame:
+    """Three impressions an event, half a day before it, a few clicked."""
+    rows = [
+        {
+            "impression_id": f"am:s{n:04d}-{place}",
+            "user_id": event["user_id"],
+            "item_id": f"am:i{rng.integers(ITEMS):02d}",
+            "timestamp": event["timestamp"] - timedelta(hours=12),
+            "click": int(rng.random() < 0.2),
+            "conversion": 0,
+            "position": place,
+        }
+        for n, event in enumerate(events.iter_rows(named=True))
+        for place in range(3)
+    ]
+    return typed(rows, tables.IMPRESSIONS)
 
 
 def said_of(items: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -304,6 +324,7 @@ def build(
         for item, text in items.select("item_id", "description").iter_rows()
     ]
     world: dict[str, Any] = {"items": items, "events": events, "keywords": keywords}
+    world["impressions"] = shown_of(rng, events)
     world["properties"] = properties = said_of(items, events)
     world["known"] = as_of_windows(properties, events)
     world["summaries"] = typed([{**row, "reason": None} for row in summaries], tables.SUMMARIES)

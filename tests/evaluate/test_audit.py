@@ -11,7 +11,7 @@ from small_world import World, build
 from typer.testing import CliRunner
 
 from stages.core import storage, tables
-from stages.evaluate.checks import learning, lists, texts, time
+from stages.evaluate.checks import behaviour, learning, lists, texts, time
 from stages.evaluate.checks.verdict import Check
 from stages.evaluate.figures.intervals import Bootstrap
 from stages.evaluate.figures.slices import warm_queries
@@ -26,8 +26,10 @@ ALL = [
     "encoder",
     "features",
     "history",
+    "hotness",
     "label_features",
     "labels",
+    "negatives",
     "pairs",
     "properties",
     "queries",
@@ -35,6 +37,7 @@ ALL = [
     "scores",
     "shuffled",
     "too_good",
+    "vocabularies",
 ]
 
 
@@ -59,6 +62,9 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         texts.check_copies(w.queries, w.events),
         learning.check_encoder(finetune or {}, w.pairs),
         lists.check_candidates(retrieved, w.queries, w.documents, w.events, w.pictures),
+        behaviour.check_hotness(None, w.queries, w.events, w.impressions, params.fit.popular),
+        behaviour.check_vocabularies({}, w.events),
+        behaviour.check_negatives({}, w.events),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(w.examples, w.queries, w.blend),
         learning.check_label_features(w.examples, limits.max_feature_auc),

@@ -1,0 +1,102 @@
+"""Behaviour: what counts, names and draws by events knows those of its window and no others."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from stages.core.params import Popular
+from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
+from stages.evaluate.checks.verdict import Check, verdict
+from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.popular import PopularRetriever
+
+_SAMPLE = 200
+"""Queries of a split that are answered again."""
+_TOLERANCE = 1e-5
+
+ByWindow = Mapping[tuple[str, str], pl.DataFrame]
+"""A frame a retriever and window."""
+
+
+def check_hotness(
+    candidates: pl.DataFrame | None,
+    queries: pl.DataFrame,
+    events: pl.DataFrame,
+    impressions: pl.DataFrame,
+    params: Popular,
+) -> Check:
+    """What is popular is so by the window's events and impressions alone.
+
+    For some queries of each split: the list is made again, by those up to the window's end.
+
+    Args:
+        candidates: of retriever popular; None where it does not run.
+        queries: the queries table.
+        events: item_id, timestamp, split.
+        impressions: item_id, timestamp, click.
+        params: of the retriever.
+    """
+    if candidates is None:
+        return Check("hotness", True, "Retriever popular does not run.")
+    faults: dict[str, pl.Series] = {}
+    depth = int(candidates.select(pl.col("rank").max().fill_null(1)).item())
+    answered = 0
+    for split, window in WINDOW_OF_SPLIT.items():
+        asked = queries.filter(split=split).sort("query_id")
+        asked = asked.gather_every(max(-(-asked.height // _SAMPLE), 1))
+        behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
+        past = impressions.filter(pl.col("timestamp") <= behind["timestamp"].max())
+        again = PopularRetriever(params)
+        again.fit(TrainingData(pl.DataFrame(), events=behind, impressions=past))
+        due = again.retrieve(asked, depth).select("query_id", "item_id", due="score")
+        found = candidates.join(asked, on="query_id", how="semi")
+        both = found.join(due, on=["query_id", "item_id"], how="full", coalesce=True)
+        near = (pl.col("score") - pl.col("due")).abs() <= _TOLERANCE * (1 + pl.col("due").abs())
+        wrong = both.filter(~near.fill_null(False))
+        faults[f"{split} candidates that are not what window {window} counts"] = wrong["query_id"]
+        answered += asked.height
+    fine = f"What is popular, counted again for {answered:,} queries, is so by their window alone."
+    return verdict("hotness", faults, fine, {"queries": answered})
+
+
+def check_vocabularies(known: ByWindow, events: pl.DataFrame) -> Check:
+    """Ids that a retriever has learned are of its window: no item and no user is there too early.
+
+    Args:
+        known: kind (item or user) and id of all that each knows by its id.
+        events: user_id, item_id, split.
+    """
+    faults: dict[str, pl.Series] = {}
+    for (name, window), ids in known.items():
+        behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
+        for kind in ("item", "user"):
+            mine = ids.filter(kind=kind)
+            met = behind.select(pl.col(f"{kind}_id").unique().alias("id"))
+            faults[f"{kind}s that {name} knows before window {window} does"] = mine.join(
+                met, on="id", how="anti"
+            )["id"]
+    count = sum(ids.height for ids in known.values())
+    fine = f"{count:,} ids that retrievers have learned are of their windows."
+    return verdict("vocabularies", faults, fine, {"ids": count})
+
+
+def check_negatives(drawn: ByWindow, events: pl.DataFrame) -> Check:
+    """Negatives are drawn by what the window chose, and not by what was chosen afterwards.
+
+    Args:
+        drawn: item_id, and events, by the number of which it is drawn as a negative.
+        events: item_id, split.
+    """
+    faults: dict[str, pl.Series] = {}
+    for (name, window), items in drawn.items():
+        behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
+        counts = behind.group_by("item_id").len("due")
+        both = items.filter(pl.col("events") > 0).join(
+            counts, on="item_id", how="full", coalesce=True
+        )
+        wrong = both.filter(pl.col("events").ne_missing(pl.col("due")))
+        faults[f"items that {name} draws otherwise than window {window} chose them"] = wrong[
+            "item_id"
+        ]
+    fine = "Negatives are drawn by the events of their window." if drawn else "None draws any."
+    return verdict("negatives", faults, fine, {"items": sum(one.height for one in drawn.values())})
