@@ -411,6 +411,14 @@ class Popular(Section):
     prior_impressions: Annotated[float, Field(gt=0)] = Field(
         20.0, description="Impressions at the mean click rate that every item is credited with."
     )
+    segments: list[str] = Field(
+        [],
+        description="Columns of users, or `category`, the one of most of the history: who is known "
+        "by the first of them is given what its own choose.",
+    )
+    back_off: Annotated[float, Field(gt=0)] = Field(
+        50.0, description="Events of the whole shop that each segment is credited with."
+    )
     repeat: bool = Field(False, description="Items of the history may be found again.")
 
 

@@ -47,6 +47,7 @@ def read_drawn(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str]
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    users_file: Path = files.USERS,
     properties_file: Path = files.PROPERTIES,
     known_file: Path = files.SPLIT_PROPERTIES,
     impressions_file: Path = files.IMPRESSIONS,
@@ -75,6 +76,7 @@ def main(
     limits = params.audit
     bootstrap = Bootstrap(params.evaluate, params.seed)
     items = tables.read(items_file, tables.ITEMS)
+    users = tables.read(users_file, tables.USERS)
     properties = tables.read(properties_file, tables.PROPERTIES)
     known = tables.read(known_file, tables.SPLIT_PROPERTIES)
     impressions = tables.read(impressions_file, tables.IMPRESSIONS)
@@ -110,7 +112,8 @@ def main(
         learning.check_encoder(finetune, pairs),
         lists.check_candidates(retrieved, queries, documents, events, pictures),
         behaviour.check_hotness(
-            retrieved.get("popular"), queries, events, impressions, params.fit.popular
+            *(retrieved.get("popular"), queries, events, impressions, params.fit.popular),
+            *(items, known, users),
         ),
         behaviour.check_vocabularies(read_ids(retrievers_folder, params.retrievers), events),
         behaviour.check_negatives(read_drawn(retrievers_folder, params.retrievers), events),

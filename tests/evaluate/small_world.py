@@ -31,6 +31,7 @@ class World:
     params: Params
     items: pl.DataFrame
     events: pl.DataFrame
+    users: pl.DataFrame
     impressions: pl.DataFrame
     properties: pl.DataFrame
     known: pl.DataFrame
@@ -57,6 +58,7 @@ class World:
         data = folder / "data"
         named = {
             "ingest/items": (self.items, tables.ITEMS),
+            "ingest/users": (self.users, tables.USERS),
             "ingest/impressions": (self.impressions, tables.IMPRESSIONS),
             "ingest/properties": (self.properties, tables.PROPERTIES),
             "split/events": (self.events, tables.SPLIT_EVENTS),
@@ -324,6 +326,7 @@ def build(
         for item, text in items.select("item_id", "description").iter_rows()
     ]
     world: dict[str, Any] = {"items": items, "events": events, "keywords": keywords}
+    world["users"] = events.select(pl.col("user_id").unique().sort())
     world["impressions"] = shown_of(rng, events)
     world["properties"] = properties = said_of(items, events)
     world["known"] = as_of_windows(properties, events)

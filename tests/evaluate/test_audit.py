@@ -62,7 +62,10 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         texts.check_copies(w.queries, w.events),
         learning.check_encoder(finetune or {}, w.pairs),
         lists.check_candidates(retrieved, w.queries, w.documents, w.events, w.pictures),
-        behaviour.check_hotness(None, w.queries, w.events, w.impressions, params.fit.popular),
+        behaviour.check_hotness(
+            *(None, w.queries, w.events, w.impressions, params.fit.popular),
+            *(w.items, w.known, w.users),
+        ),
         behaviour.check_vocabularies({}, w.events),
         behaviour.check_negatives({}, w.events),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),

@@ -38,7 +38,8 @@ def hot(w: World, train: TrainingData) -> pl.DataFrame:
 
 def hotness(w: World, train: TrainingData) -> Check:
     found = hot(w, train)
-    return behaviour.check_hotness(found, w.queries, w.events, w.impressions, Fit().popular)
+    rest = (w.items, w.known, w.users)
+    return behaviour.check_hotness(found, w.queries, w.events, w.impressions, Fit().popular, *rest)
 
 
 def test_what_a_window_counts_is_found_again(world: World) -> None:

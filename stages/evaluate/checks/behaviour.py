@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from stages.core import catalogue
 from stages.core.params import Popular
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.evaluate.checks.verdict import Check, verdict
@@ -24,6 +25,9 @@ def check_hotness(
     events: pl.DataFrame,
     impressions: pl.DataFrame,
     params: Popular,
+    items: pl.DataFrame,
+    properties: pl.DataFrame,
+    users: pl.DataFrame,
 ) -> Check:
     """What is popular is so by the window's events and impressions alone.
 
@@ -35,6 +39,9 @@ def check_hotness(
         events: item_id, timestamp, split.
         impressions: item_id, timestamp, click.
         params: of the retriever.
+        items: the items table.
+        properties: of items, as the windows knew them.
+        users: the users table.
     """
     if candidates is None:
         return Check("hotness", True, "Retriever popular does not run.")
@@ -47,7 +54,11 @@ def check_hotness(
         behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
         past = impressions.filter(pl.col("timestamp") <= behind["timestamp"].max())
         again = PopularRetriever(params)
-        again.fit(TrainingData(pl.DataFrame(), events=behind, impressions=past))
+        known = catalogue.of_window(items, properties, window)
+        data = TrainingData(
+            pl.DataFrame(), events=behind, impressions=past, items=known, users=users
+        )
+        again.fit(data)
         due = again.retrieve(asked, depth).select("query_id", "item_id", due="score")
         found = candidates.join(asked, on="query_id", how="semi")
         both = found.join(due, on=["query_id", "item_id"], how="full", coalesce=True)

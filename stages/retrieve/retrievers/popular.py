@@ -1,6 +1,7 @@
-"""What many choose now: the same list for everybody, less what the asker has."""
+"""What many choose now: a list for everybody, or for a segment, less what the asker has."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.history import past_items, without_past
+from stages.retrieve.retrievers.segments import Segments
 
 _DAY = 86_400_000
 """Milliseconds."""
@@ -27,11 +29,12 @@ class PopularRetriever:
     half, and a click rate is that of (clicks + prior_impressions x the mean rate) over
     (impressions + prior_impressions). `score` is the event count plus the clicks that the item's
     impressions lead one to expect at its rate, which smooths what few have seen. What nobody chose
-    in the window is not in the list.
+    in the window is not in the list. With `segments`, who is known by one is given its list.
     """
 
     def __init__(self, params: Popular) -> None:
         self._params = params
+        self._segments = Segments(params)
         self._hold(
             pl.DataFrame(
                 schema={
@@ -78,24 +81,34 @@ class PopularRetriever:
             )
             .sort(["score", "item_id"], descending=[True, False])
         )
+        if self._params.segments:
+            both = data.events.select("user_id", "item_id", "timestamp")
+            counts = self._counted(both, end, ["user_id", "item_id"], score=pl.lit(1.0))
+            self._segments.fit(counts, self.hot, data.users, data.items)
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Give everybody the hottest items, less those of their history; see `Retriever`."""
-        past = past_items(queries, self._item_ids)
-        if self._params.repeat:
-            past = past.clear()
-        longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
-        hottest = self.hot.head(k + longest)
-        wide = (queries.height, hottest.height)
-        rows = self._item_ids.search_sorted(hottest["item_id"])
-        items = np.broadcast_to(rows.to_numpy(), wide)
-        scores = np.broadcast_to(hottest["score"].to_numpy(), wide)
-        items, scores, keep = without_past(items, scores, past, k)
-        return candidates_frame("popular", queries["query_id"], items, scores, self._item_ids, keep)
+        if not self._params.segments:
+            return self._given(queries, k, self.hot)
+        keyed = queries.with_columns(key=self._segments.of(queries))
+        by_id = self.hot.sort("item_id")
+        shares = by_id["score"].to_numpy().astype(np.float64)
+        shares = shares / shares.sum()
+        found = []
+        for (key,), asked in keyed.group_by("key", maintain_order=True):
+            hot = self.hot
+            if key is not None:
+                scores = self._segments.scores(int(str(key)), self._item_ids, shares)
+                hot = by_id.select("item_id", score=pl.Series(scores, dtype=pl.Float32))
+                hot = hot.sort(["score", "item_id"], descending=[True, False])
+            found.append(self._given(asked.drop("key"), k, hot))
+        return pl.concat(found) if found else self._given(queries, k, self.hot)
 
     def save(self, folder: Path) -> None:
         """Write the hot list and the parameters."""
         self.hot.write_parquet(folder / "hot.parquet")
+        if self._params.segments:
+            self._segments.save(folder)
         write_json(folder / "retriever.json", {"params": self._params.model_dump()})
 
     @classmethod
@@ -103,13 +116,30 @@ class PopularRetriever:
         """Read a fitted retriever; it needs no encoder."""
         made = cls(Popular.model_validate(read_json(folder / "retriever.json")["params"]))
         made._hold(pl.read_parquet(folder / "hot.parquet"))
+        if made._params.segments:
+            made._segments.load(folder)
         return made
+
+    def _given(self, queries: pl.DataFrame, k: int, hot: pl.DataFrame) -> pl.DataFrame:
+        past = past_items(queries, self._item_ids)
+        if self._params.repeat:
+            past = past.clear()
+        longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
+        hottest = hot.head(k + longest)
+        wide = (queries.height, hottest.height)
+        rows = self._item_ids.search_sorted(hottest["item_id"])
+        items = np.broadcast_to(rows.to_numpy(), wide)
+        scores = np.broadcast_to(hottest["score"].to_numpy(), wide)
+        items, scores, keep = without_past(items, scores, past, k)
+        return candidates_frame("popular", queries["query_id"], items, scores, self._item_ids, keep)
 
     def _hold(self, hot: pl.DataFrame) -> None:
         self.hot = hot
         self._item_ids = hot["item_id"].sort()
 
-    def _counted(self, rows: pl.DataFrame, end: object, **counted: pl.Expr) -> pl.DataFrame:
+    def _counted(
+        self, rows: pl.DataFrame, end: object, by: Sequence[str] = ("item_id",), **counted: pl.Expr
+    ) -> pl.DataFrame:
         """Sum what is counted by item, decayed by its age at the window's end; sorted by item.
 
         Sums are of whole numbers of 2^-90, so that they are the same in whatever order threads add.
@@ -118,11 +148,11 @@ class PopularRetriever:
         weight = (age * (-math.log(2) / (self._params.half_life_days * _DAY))).exp() * _ONE
         return (
             rows.lazy()
-            .group_by("item_id")
+            .group_by(by)
             .agg(
                 ((weight * value).cast(pl.Int128).sum().cast(pl.Float64) / _ONE).alias(name)
                 for name, value in counted.items()
             )
             .collect(engine="streaming")
-            .sort("item_id")
+            .sort(by)
         )

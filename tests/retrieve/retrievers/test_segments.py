@@ -1,0 +1,100 @@
+"""Hot lists of segments by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from stages.core.log import UserError
+from stages.core.params import Popular
+from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.popular import PopularRetriever
+from tests.retrieve.retrievers.test_item_knn import asked, events
+
+USERS = pl.DataFrame({"user_id": ["ann", "bob", "cid", "dan"], "age": ["20", "20", "60", None]})
+ITEMS = pl.DataFrame(
+    {"item_id": ["all", "old", "young"], "categories": [["a", "z"], ["b"], ["b", "z"]]}
+)
+# All on one day, so that each counts one: four of all, one of young, two of old.
+ROWS = [
+    *[(user, "all", 5) for user in ("ann", "bob", "cid", "dan")],
+    ("ann", "young", 5),
+    ("cid", "old", 5),
+    ("dan", "old", 5),
+]
+
+
+def fitted(segments: list[str], back_off: float = 0.7, **params: Any) -> PopularRetriever:
+    made = PopularRetriever(Popular(segments=segments, back_off=back_off, **params))
+    made.fit(TrainingData(pl.DataFrame(), events=events(ROWS), items=ITEMS, users=USERS))
+    return made
+
+
+def given(made: PopularRetriever, user: str | None, *past: str) -> dict[str, float]:
+    query = asked(*[(item, 1) for item in past]).with_columns(user_id=pl.lit(user, pl.String))
+    found = made.retrieve(query, 3)
+    assert found["rank"].to_list() == list(range(1, found.height + 1))
+    return dict(found.select("item_id", "score").iter_rows())
+
+
+def test_a_segment_counts_its_own_and_a_share_of_all() -> None:
+    made = fitted(["age"])
+    # Of 0.7 events of the whole shop 0.4 are of all, 0.2 of old and 0.1 of young.
+    found = given(made, "bob")
+    assert found == pytest.approx({"all": 2 + 0.4, "young": 1 + 0.1, "old": 0.2})
+    assert list(found) == ["all", "young", "old"]
+    assert list(given(made, "cid")) == ["all", "old", "young"]
+
+
+def test_a_large_back_off_is_what_all_choose() -> None:
+    assert list(given(fitted(["age"], back_off=1000.0), "bob")) == ["all", "old", "young"]
+
+
+@pytest.mark.parametrize("user", ["dan", "nobody", None])
+def test_who_is_of_no_segment_is_given_the_list_of_all(user: str | None) -> None:
+    assert given(fitted(["age"]), user) == {"all": 4, "old": 2, "young": 1}
+
+
+def test_the_category_of_most_of_the_history() -> None:
+    made = fitted(["category"], repeat=True)
+    found = given(made, None, "young")
+    assert found == pytest.approx({"old": 2 + 0.2, "young": 1 + 0.1, "all": 0.4})
+    assert list(given(made, None, "all")) == ["all", "old", "young"]
+    assert next(iter(given(made, None, "all", "young", "old"))) == "old"
+    assert list(given(made, None, "gone")) == ["all", "old", "young"]
+
+
+def test_the_first_segment_of_which_anything_is_known() -> None:
+    made = fitted(["age", "category"], repeat=True)
+    assert given(made, "bob", "old") == given(fitted(["age"], repeat=True), "bob")
+    assert given(made, "dan", "old") == given(fitted(["category"], repeat=True), None, "old")
+
+
+def test_queries_of_many_segments_are_answered_as_one_by_one() -> None:
+    made = fitted(["age", "category"])
+    who = [("q1", "bob", ()), ("q2", None, ("young",)), ("q3", "cid", ("all",)), ("q4", None, ())]
+    queries = pl.concat(
+        asked(*[(item, 1) for item in past]).with_columns(
+            query_id=pl.lit(name), user_id=pl.lit(user, pl.String)
+        )
+        for name, user, past in who
+    )
+    found = made.retrieve(queries, 3)
+    assert found.height == 3 + 2 + 2 + 3
+    for name, user, past in who:
+        own = found.filter(query_id=name).sort("rank")
+        assert dict(own.select("item_id", "score").iter_rows()) == given(made, user, *past)
+
+
+def test_a_saved_one_gives_the_same(tmp_path: Path) -> None:
+    made = fitted(["age", "category"])
+    made.save(tmp_path)
+    loaded = PopularRetriever.load(tmp_path)
+    for user, past in (("bob", ()), (None, ("young",)), (None, ())):
+        assert given(loaded, user, *past) == given(made, user, *past)
+
+
+def test_a_column_that_users_lack_is_named() -> None:
+    with pytest.raises(UserError, match=r"fit.popular.segments names size, and users have age"):
+        fitted(["size"])
