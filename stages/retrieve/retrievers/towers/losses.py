@@ -13,14 +13,14 @@ def in_batch_loss(
     target: Tensor,
     count: Tensor,
     share: Tensor,
-    chosen: Tensor,
+    chosen: tuple[Tensor, Tensor],
     temperature: float,
 ) -> Tensor:
     """Softmax over the items of a batch, corrected for how often each of them is in one.
 
     Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations,
     RecSys 2019, equations 3 to 5: log of an item's share is taken from its score. An item that
-    stands in the batch several times is scored once and counts as often.
+    stands in the batch several times is scored once and counts as often, but to who chose it.
 
     Args:
         users: vectors, shape (n, d).
@@ -28,13 +28,16 @@ def in_batch_loss(
         target: the item that each user chose, shape (n,).
         count: how often an item stands in the batch, shape (m,).
         share: of the window's events that are of an item, shape (m,).
-        chosen: what a user chose in the window and is no negative, shape (n, m).
+        chosen: rows and items, two of a shape, that are no negatives; those of `target` may be
+            among them.
         temperature: divides the cosines.
     """
-    corrected = users @ items.T / temperature - share.log()
-    right = corrected.gather(1, target[:, None])
-    others = (corrected + count.log()).masked_fill(chosen, -torch.inf)
-    return (others.scatter(1, target[:, None], right).logsumexp(1) - right[:, 0]).mean()
+    users = users / temperature
+    scores = torch.addmm(count.log() - share.log(), users, items.T)
+    scores[chosen] = -torch.inf
+    right = (users * items[target]).sum(1) - share.log()[target]
+    scores[torch.arange(len(users), device=users.device), target] = right
+    return functional.cross_entropy(scores, target)
 
 
 def pointwise_loss(
@@ -62,21 +65,18 @@ def pointwise_loss(
     return loss / (of_right.numel() + chosen.logical_not().sum())
 
 
-def chosen_among(users: Tensor, place: Tensor, columns: int, chosen: Bags) -> Tensor:
-    """Return which of a batch's items each user chose in the window, shape (n, columns).
+def chosen_among(users: Tensor, place: Tensor, chosen: Bags) -> tuple[Tensor, Tensor]:
+    """Return what users chose in the window of the items of a batch: rows of `users`, columns.
 
     Args:
         users: rows of `chosen`, shape (n,).
         place: column of each item of the catalogue; -1 for those that are not in the batch.
-        columns: how many there are.
         chosen: every user's items.
     """
     places, row, _ = spread(chosen.begin[users], chosen.end[users])
     column = place[chosen.entries[places]]
-    inside = column >= 0
-    found = torch.zeros((len(users), columns), dtype=torch.bool, device=users.device)
-    found[row[inside], column[inside]] = True
-    return found
+    inside = (column >= 0).nonzero()[:, 0]
+    return row[inside], column[inside]
 
 
 def was_chosen(users: Tensor, items: Tensor, keys: Tensor, total: int) -> Tensor:

@@ -203,7 +203,7 @@ class Teacher:
             column[right],
             stands.bincount(minlength=len(candidates)),
             self._share[candidates],
-            chosen_among(users, column, len(candidates), self._chosen),
+            chosen_among(users, column, self._chosen),
             self._params.temperature,
         )
 
