@@ -402,7 +402,7 @@ class TwoTower(Section):
         description="Epochs without gain over 1 of 20 users, held out, after which training stops; "
         "null: it goes on, and over all users.",
     )
-    lr: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="Learning rate of AdamW.")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(3e-3, description="Learning rate of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
     repeat: bool = Field(False, description="Items of the history may be found again.")
 

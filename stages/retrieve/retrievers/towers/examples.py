@@ -81,5 +81,7 @@ def recency_weights(steps: Tensor, lengths: Tensor, recency: float) -> Tensor:
         recency: weight of a moment relative to the one after it.
     """
     weights = torch.pow(recency, steps.float())
+    if not len(weights):
+        return weights
     total = torch.segment_reduce(weights, "sum", lengths=lengths)
     return weights / total.repeat_interleave(lengths)

@@ -1,5 +1,6 @@
 """The towers: one network for who asks, one for an item, whose vectors' cosine is the score."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -87,6 +88,6 @@ def pooled(table: Tensor, entries: Tensor, weights: Tensor, offsets: Tensor) -> 
 def _layers(dim: int, hidden: Sequence[int]) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
     widths = [dim, *hidden]
-    for width, following in zip(widths[:-1], widths[1:], strict=True):
+    for width, following in itertools.pairwise(widths):
         layers += [torch.nn.Linear(width, following), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], dim))

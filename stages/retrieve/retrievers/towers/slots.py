@@ -1,5 +1,6 @@
 """The slot map: what is known of items and users, in words, to rows of one embedding table."""
 
+import itertools
 from collections.abc import Collection
 
 import polars as pl
@@ -36,12 +37,12 @@ def attributes(
         inner = kind.inner if isinstance(kind, pl.List) else kind
         if not _says_something(inner):
             continue
-        rows = pl.DataFrame([pl.int_range(frame.height, dtype=pl.UInt32, eager=True), values])
-        rows.columns = ["row", "value"]
+        rows = pl.DataFrame(values).with_row_index("row")
         if isinstance(kind, pl.List):
             rows = rows.explode("value", empty_as_null=False)
         rows = rows.drop_nulls()
         if inner.is_float():
+            rows = rows.filter(pl.col("value").is_finite())
             rows = rows.with_columns(value=_bucketed(rows["value"], buckets))
         about = rows.select(
             "row", pl.lit(f"{of}.{name}").alias("column"), pl.col("value").cast(pl.String)
@@ -52,8 +53,8 @@ def attributes(
 
 def named(ids: pl.Series, column: str) -> pl.DataFrame:
     """Return ids as values of a column, in the form of `attributes`."""
-    rows = pl.int_range(len(ids), dtype=pl.UInt32, eager=True)
-    return pl.DataFrame({"row": rows, "column": pl.repeat(column, len(ids), eager=True), "value": ids})
+    rows = pl.DataFrame({"value": ids}).with_row_index("row")
+    return rows.select("row", pl.lit(column).alias("column"), "value")
 
 
 def slot_map(rows: pl.DataFrame, min_count: int) -> pl.DataFrame:
@@ -121,8 +122,7 @@ def _bucketed(values: pl.Series, buckets: int) -> pl.Series:
     cuts = [values.quantile(n / buckets, "nearest") for n in range(buckets + 1)]
     edges = pl.Series(sorted({cut for cut in cuts if cut is not None}), dtype=values.dtype)
     names = pl.Series(
-        [f"{low:g} to {high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
-        or [f"{edge:g}" for edge in edges],
+        [f"{low} to {high}" for low, high in itertools.pairwise(edges)] or edges.cast(pl.String),
         dtype=pl.String,
     )
     place = edges.search_sorted(values, side="right").cast(pl.Int64) - 1

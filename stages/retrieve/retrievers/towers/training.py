@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +73,7 @@ class Lesson:
         parts = [self.examples, self.items, self.users, self.shown]
         tensors = [tensor for part in parts for tensor in vars(part).values()]
         for tensor in [*tensors, *self.vectors]:
-            digest.update(np.ascontiguousarray(tensor.numpy()))
+            digest.update(tensor.numpy().tobytes())
         sizes = [self.slots, *self.unknown, *(len(of_items) for of_items in self.vectors)]
         return content_hash(digest.hexdigest(), sizes, params.model_dump(), seed)
 
@@ -164,7 +163,8 @@ class Teacher:
         users = torch.arange(len(chosen.begin)).repeat_interleave(chosen.end - chosen.begin)
         self._keys = (users * self._total + chosen.entries).to(events.item.device)
         count = events.item.bincount(minlength=self._total).double()
-        self._share = (count / max(len(events), 1)).float()
+        # What nobody chose may be a negative too, where it was shown.
+        self._share = (count.clamp(min=1) / max(len(events), 1)).float()
         self._window = count.nonzero()[:, 0]
         self._popularity = (count[self._window] ** params.popularity_power).cumsum(0)
         self._near: Tensor | None = None
