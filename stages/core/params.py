@@ -399,8 +399,8 @@ class TwoTower(Section):
     )
     patience: Positive | None = Field(
         None,
-        description="Epochs without gain over 1 of 20 users, held out, after which training stops; "
-        "null: it goes on, and over all users.",
+        description="Epochs without a better ranking for 1 of 20 users, held out, after which "
+        "training stops; null: all epochs, all users.",
     )
     lr: Annotated[float, Field(gt=0, le=1)] = Field(3e-3, description="Learning rate of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")

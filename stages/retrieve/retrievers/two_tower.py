@@ -37,7 +37,7 @@ _CHUNK = 4096
 _NO_ATTRIBUTES = set(tables.ITEMS.columns) - {"categories", "brand", "price"}
 _NOBODY = {"slot": pl.Int64}
 _ONE = pl.lit(1.0, pl.Float32)
-_CURVE = {"epoch": pl.Int64, "loss": pl.Float64, "held_out": pl.Float64}
+_CURVE = {"epoch": pl.Int64, "loss": pl.Float64, "mrr": pl.Float64}
 
 
 class TwoTowerRetriever:

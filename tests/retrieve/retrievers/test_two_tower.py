@@ -126,7 +126,7 @@ def test_saved_and_loaded_it_answers_the_same(made: TwoTowerRetriever, tmp_path:
 def test_the_curve_falls_and_is_saved(made: TwoTowerRetriever, tmp_path: Path) -> None:
     made.save(tmp_path)
     curve = pl.read_csv(tmp_path / "curve.csv")
-    assert curve.columns == ["epoch", "loss", "held_out"]
+    assert curve.columns == ["epoch", "loss", "mrr"]
     assert curve["epoch"].to_list() == list(range(1, QUICK["min_steps"] + 1))
     assert curve["loss"][-1] < 0.8 * curve["loss"][0]
 

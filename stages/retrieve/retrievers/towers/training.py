@@ -32,6 +32,10 @@ _HELD_OUT = 20
 """One user of so many is held out where training may stop early."""
 _BLOCK = 8192
 """Items encoded at once."""
+_JUDGED = 512
+"""Events whose scores of all the window's items are held at once."""
+_MOST_JUDGED = 10_000
+"""Events of held-out users that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ def train(
         checkpoints: a folder for checkpoints of any training.
 
     Returns:
-        the towers, and a row an epoch of epoch, loss and, where some users are held out, held_out:
-        the loss over these. With `patience` the towers are those of the least such loss.
+        the towers, and a row an epoch of epoch, loss and, where some users are held out, mrr: how
+        well the towers rank these users' items. With `patience` the towers are those of the best.
     """
     folder = checkpoints / lesson.identity(params, seed)
     file = folder / "epoch.pt"
@@ -138,9 +142,9 @@ def train(
                 bar.update()
             row = {"epoch": len(curve) + 1.0, "loss": float(total) / len(learned)}
             if len(held_out):
-                row["held_out"] = teacher.loss_over(held_out, seed)
+                row["mrr"] = teacher.mean_reciprocal_rank(held_out)
             curve.append(row)
-            if not len(held_out) or row["held_out"] <= min(at["held_out"] for at in curve):
+            if not len(held_out) or row["mrr"] > max((at["mrr"] for at in curve[:-1]), default=-1):
                 best = {name: weights.clone() for name, weights in towers.state_dict().items()}
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as temporary:
@@ -208,11 +212,26 @@ class Teacher:
         )
 
     @torch.no_grad()
-    def loss_over(self, rows: Tensor, seed: int) -> float:
-        """Return the mean loss over rows that are not learned from, the same draws every time."""
-        generator = torch.Generator(rows.device).manual_seed(seed)
-        parts = rows.tensor_split(-(-len(rows) // self._params.batch_size))
-        total = sum(float(self.loss(part, generator)) * len(part) for part in parts)
+    def mean_reciprocal_rank(self, rows: Tensor) -> float:
+        """Return how well the towers rank, over rows that are not learned from.
+
+        An item's rank is that among the window's items, but for what else its user chose; equals
+        stand in the middle of their places.
+        """
+        inputs, vectors = encoded(self._towers, self._lesson, self._window)
+        place = torch.full((self._total,), -1, device=rows.device)
+        place[self._window] = torch.arange(len(self._window), device=rows.device)
+        events, total = self._lesson.examples, 0.0
+        for part in rows.split(_JUDGED):
+            past, weights, offsets = events.histories(part, self._params.recency)
+            history = pooled(inputs, place[past], weights, offsets)
+            users, target = events.user[part], place[events.item[part], None]
+            scores = self._towers.user_vectors(users, self._lesson.users, history) @ vectors.T
+            own = scores.gather(1, target)
+            scores[chosen_among(users, place, self._chosen)] = -torch.inf
+            others = scores.scatter(1, target, -torch.inf)
+            rank = 1 + (others > own).sum(1) + (others == own).sum(1) / 2
+            total += float(rank.reciprocal().double().sum())
         return total / len(rows)
 
     def _negatives(self, users: Tensor, right: Tensor, generator: torch.Generator) -> Tensor:
@@ -264,12 +283,14 @@ def _parts(examples: Examples, params: TwoTower, seed: int) -> tuple[Tensor, Ten
     generator = torch.Generator().manual_seed(seed)
     out = users[torch.randperm(len(users), generator=generator)[: len(users) // _HELD_OUT]]
     apart = torch.isin(examples.user, out)
-    return every[~apart], every[apart]
+    judged = every[apart]
+    drawn = torch.randperm(len(judged), generator=generator)[:_MOST_JUDGED]
+    return every[~apart], judged[drawn.sort().values]
 
 
 def _has_settled(curve: Sequence[dict[str, float]], params: TwoTower) -> bool:
-    """Whether the loss over held-out users has not fallen for `patience` epochs."""
-    losses = [row["held_out"] for row in curve if "held_out" in row]
-    if params.patience is None or len(losses) <= params.patience:
+    """Whether held-out users have been ranked no better for `patience` epochs."""
+    figures = [row["mrr"] for row in curve if "mrr" in row]
+    if params.patience is None or len(figures) <= params.patience:
         return False
-    return min(losses[: -params.patience]) <= min(losses[-params.patience :])
+    return max(figures[: -params.patience]) >= max(figures[-params.patience :])
