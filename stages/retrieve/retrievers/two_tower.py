@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from stages.core import files, tables
+from stages.core import files
 from stages.core.determinism import seed_everything, torch_device
 from stages.core.log import UserError
 from stages.core.params import TwoTower
@@ -21,22 +21,13 @@ from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.history import past_items, without_past
 from stages.retrieve.retrievers.towers.bags import Bags
-from stages.retrieve.retrievers.towers.examples import Examples, recency_weights
+from stages.retrieve.retrievers.towers.examples import recency_weights
+from stages.retrieve.retrievers.towers.lesson import bags_of, lesson_of
 from stages.retrieve.retrievers.towers.model import Towers, pooled
-from stages.retrieve.retrievers.towers.slots import (
-    attributes,
-    named,
-    slot_map,
-    slots_of,
-    unknown_slots,
-)
-from stages.retrieve.retrievers.towers.training import Lesson, encoded, train
+from stages.retrieve.retrievers.towers.training import encoded, train
 
 _CHUNK = 4096
 """Queries that are answered at once."""
-_NO_ATTRIBUTES = set(tables.ITEMS.columns) - {"categories", "brand", "price"}
-_NOBODY = {"slot": pl.Int64}
-_ONE = pl.lit(1.0, pl.Float32)
 _CURVE = {"epoch": pl.Int64, "loss": pl.Float64, "mrr": pl.Float64}
 
 
@@ -72,7 +63,9 @@ class TwoTowerRetriever:
         if data.events is None:
             raise UserError("retriever two_tower needs events")
         seed_everything(self._seed)
-        lesson = self._lesson(data, data.events.select("user_id", "item_id", "timestamp"))
+        known = lesson_of(data, data.events, self._params)
+        self._item_ids, self._user_ids, self._slots = known.item_ids, known.user_ids, known.slots
+        lesson = known.lesson
         towers, self._curve = train(
             lesson, self._params, self._seed, torch_device(), self._store / "two_tower"
         )
@@ -119,71 +112,8 @@ class TwoTowerRetriever:
         towers.load_state_dict(state)
         inputs = torch.from_numpy(np.load(folder / "inputs.npy"))
         vectors = np.load(folder / "vectors.npy")
-        made._hold(towers.double(), _bags(entries, users.height), inputs, vectors)
+        made._hold(towers.double(), bags_of(entries, users.height), inputs, vectors)
         return made
-
-    def _lesson(self, data: TrainingData, events: pl.DataFrame) -> Lesson:
-        """Turn what is known into tensors; hold ids and slots."""
-        items = _with_ids(data.items, events["item_id"])
-        users = _with_ids(data.users, events["user_id"])
-        self._item_ids, self._user_ids = items["item_id"], users["user_id"]
-        buckets = self._params.buckets
-        of_items = attributes(items, "item_id", "item", _NO_ATTRIBUTES, buckets)
-        of_users = attributes(users, "user_id", "user", (), buckets)
-        active = self._user_ids.is_in(events["user_id"].unique().implode()).arg_true()
-        learned = [of_items, of_users.filter(pl.col("row").is_in(active.implode()))]
-        if self._params.item_ids:
-            of_items = pl.concat([of_items, named(self._item_ids, "item.item_id")])
-            learned.append(named(events["item_id"], "item.item_id"))
-        if self._params.user_ids:
-            of_users = pl.concat([of_users, named(self._user_ids, "user.user_id")])
-            learned.append(named(events["user_id"], "user.user_id"))
-        self._slots = slot_map(pl.concat(learned), self._params.min_count)
-        vectors = tuple(
-            _rows_of(frame, self._item_ids)
-            for frame in (data.embeddings, data.pictures)
-            if frame is not None and frame.height
-        )
-        if of_items.is_empty() and not vectors:
-            raise UserError(
-                "retriever two_tower: nothing is known of items, neither attributes nor texts nor "
-                "pictures; set fit.two_tower.item_ids to true or take it from `retrievers`"
-            )
-        nobody = pl.DataFrame({"slot": unknown_slots(self._slots, "user.")}, _NOBODY)
-        nobody = nobody.select(pl.lit(users.height, pl.UInt32).alias("row"), "slot", weight=_ONE)
-        of_users = pl.concat([slots_of(of_users, self._slots), nobody])
-        item = self._item_ids.search_sorted(events["item_id"]).to_numpy()
-        user = self._user_ids.search_sorted(events["user_id"]).to_numpy()
-        time = events["timestamp"].dt.epoch("ms").to_numpy()
-        return Lesson(
-            Examples.of(user, item, time, self._params.max_history),
-            _bags(slots_of(of_items, self._slots), items.height),
-            _bags(of_users, users.height + 1),
-            vectors,
-            self._shown(data.impressions, events),
-            1 + self._slots.height,
-            tuple(unknown_slots(self._slots)),
-        )
-
-    def _shown(self, impressions: pl.DataFrame | None, events: pl.DataFrame) -> Bags:
-        """What users were shown in the window and neither clicked then nor chose at any time."""
-        pairs = {"user_id": pl.String, "item_id": pl.String}
-        shown = pl.DataFrame(schema=pairs)
-        if impressions is not None and self._params.shown:
-            passed_over = ~(pl.col("click") > 0).fill_null(False)
-            shown = impressions.filter(passed_over).select(list(pairs)).unique()
-        known = shown.join(events, on=list(pairs), how="anti").filter(
-            pl.col("user_id").is_in(self._user_ids.implode()),
-            pl.col("item_id").is_in(self._item_ids.implode()),
-        )
-        rows = pl.DataFrame(
-            {
-                "user": self._user_ids.search_sorted(known["user_id"]),
-                "item": self._item_ids.search_sorted(known["item_id"]),
-            }
-        ).sort("user", "item")
-        users = len(self._user_ids) + 1
-        return Bags.of(rows["user"].to_numpy(), rows["item"].to_numpy(), users)
 
     def _hold(self, towers: Towers, users: Bags, inputs: Tensor, vectors: np.ndarray) -> None:
         self._towers, self._users, self._inputs, self._vectors = towers, users, inputs, vectors
@@ -237,26 +167,3 @@ class TwoTowerRetriever:
         row = row.set(~known.fill_null(False), len(self._user_ids))
         rows = torch.from_numpy(row.to_numpy().astype(np.int64))
         return self._towers.user_vectors(rows, self._users, history).float().numpy()
-
-
-def _with_ids(table: pl.DataFrame | None, ids: pl.Series) -> pl.DataFrame:
-    """Return a table by its id, with rows of nulls for ids that it lacks."""
-    key = ids.name
-    rows = pl.DataFrame({key: []}, {key: pl.String}) if table is None else table
-    lacking = pl.DataFrame({key: ids.unique()}).join(rows, on=key, how="anti")
-    return pl.concat([rows, lacking], how="diagonal").sort(key)
-
-
-def _rows_of(vectors: pl.DataFrame, item_ids: pl.Series) -> Tensor:
-    """Return vectors of items by row, float32; zero for an item that has none."""
-    known = vectors.filter(pl.col("item_id").is_in(item_ids.implode()))
-    found = np.asarray(known["vector"].to_numpy(), np.float32)
-    rows = np.zeros((len(item_ids), found.shape[1]), np.float32)
-    rows[item_ids.search_sorted(known["item_id"]).to_numpy()] = found
-    return torch.from_numpy(rows)
-
-
-def _bags(entries: pl.DataFrame, rows: int) -> Bags:
-    columns = (entries[name].to_numpy() for name in ("row", "slot", "weight"))
-    row, slot, weight = columns
-    return Bags.of(row, slot, rows, weight)

@@ -1,9 +1,7 @@
 """Training the towers: batches drawn by row numbers alone, resumed from the newest epoch."""
 
-import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,9 +11,9 @@ from stages.core.log import get_logger, progress
 from stages.core.params import TwoTower
 from stages.core.search import FlatIndex
 from stages.core.storage import atomic_file
-from stages.core.store import content_hash
-from stages.retrieve.retrievers.towers.bags import Bags, compact
+from stages.retrieve.retrievers.towers.bags import compact
 from stages.retrieve.retrievers.towers.examples import Examples
+from stages.retrieve.retrievers.towers.lesson import Lesson
 from stages.retrieve.retrievers.towers.losses import (
     chosen_among,
     in_batch_loss,
@@ -36,50 +34,6 @@ _JUDGED = 512
 """Events whose scores of all the window's items are held at once."""
 _MOST_JUDGED = 10_000
 """Events of held-out users that are looked at."""
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """All that towers learn from, as tensors.
-
-    Attributes:
-        examples: the window's events.
-        items: slots of every item.
-        users: slots of every user.
-        vectors: texts' and pictures' of every item, each of shape (items, any).
-        shown: items that a user was shown in the window and did not click.
-        slots: how many there are, padding included.
-        unknown: those of the unknown.
-    """
-
-    examples: Examples
-    items: Bags
-    users: Bags
-    vectors: tuple[Tensor, ...]
-    shown: Bags
-    slots: int
-    unknown: tuple[int, ...]
-
-    def to(self, device: str) -> "Lesson":
-        """Return the same on another device."""
-        return replace(
-            self,
-            examples=self.examples.to(device),
-            items=self.items.to(device),
-            users=self.users.to(device),
-            vectors=tuple(of_items.to(device) for of_items in self.vectors),
-            shown=self.shown.to(device),
-        )
-
-    def identity(self, params: TwoTower, seed: int) -> str:
-        """Return a hash of everything that decides the weights, but for the machine."""
-        digest = hashlib.blake2b(digest_size=16)
-        parts = [self.examples, self.items, self.users, self.shown]
-        tensors = [tensor for part in parts for tensor in vars(part).values()]
-        for tensor in [*tensors, *self.vectors]:
-            digest.update(tensor.numpy().tobytes())
-        sizes = [self.slots, *self.unknown, *(len(of_items) for of_items in self.vectors)]
-        return content_hash(digest.hexdigest(), sizes, params.model_dump(), seed)
 
 
 def train(

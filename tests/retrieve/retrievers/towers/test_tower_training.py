@@ -16,8 +16,9 @@ from stages.core.determinism import torch_device
 from stages.core.params import TwoTower
 from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import Examples
+from stages.retrieve.retrievers.towers.lesson import Lesson
 from stages.retrieve.retrievers.towers.model import Towers
-from stages.retrieve.retrievers.towers.training import Lesson, Teacher, encoded, train
+from stages.retrieve.retrievers.towers.training import Teacher, encoded, train
 
 ITEMS, USERS, EVENTS = 30, 20, 240
 UNSEEN = 25
