@@ -27,6 +27,7 @@ bench: $(READY)
 	python -m benchmarks.ingest
 	python -m benchmarks.search
 	python -m benchmarks.noop
+	python -m benchmarks.two_tower
 
 docs: $(READY)
 	python -m docs.parameter_table

@@ -28,6 +28,8 @@ _NEAR = 50
 """Nearest items of which a hard negative is drawn."""
 _HELD_OUT = 20
 """One user of so many is held out where training may stop early."""
+_WARM = 0.05
+"""Share of the steps over which the learning rate rises; over the rest it falls to nothing."""
 _BLOCK = 8192
 """Items encoded at once."""
 _JUDGED = 512
@@ -87,7 +89,8 @@ def train(
             teacher.begin_epoch()
             order = torch.randperm(len(learned), generator=generator, device=device)
             total = torch.zeros((), device=device)
-            for rows in learned[order].tensor_split(steps):
+            for step, rows in enumerate(learned[order].tensor_split(steps), len(curve) * steps):
+                optimizer.param_groups[0]["lr"] = params.lr * _pace((step + 0.5) / steps / epochs)
                 loss = teacher.loss(rows, generator)
                 optimizer.zero_grad()
                 loss.backward()
@@ -240,6 +243,11 @@ def _parts(examples: Examples, params: TwoTower, seed: int) -> tuple[Tensor, Ten
     judged = every[apart]
     drawn = torch.randperm(len(judged), generator=generator)[:_MOST_JUDGED]
     return every[~apart], judged[drawn.sort().values]
+
+
+def _pace(done: float) -> float:
+    """Return the share of the learning rate after a share of the steps, linear up and down."""
+    return min(done / _WARM, (1 - done) / (1 - _WARM))
 
 
 def _has_settled(curve: Sequence[dict[str, float]], params: TwoTower) -> bool:
