@@ -365,7 +365,9 @@ class TwoTower(Section):
     )
     dim: Positive = Field(64, description="Length of a vector.")
     hidden: list[Positive] = Field([128], description="Widths of the layers between.")
-    item_ids: bool = Field(False, description="Items are known by their id too; new ones by the rest.")
+    item_ids: bool = Field(
+        False, description="Items are known by their id too; new ones by the rest."
+    )
     user_ids: bool = Field(False, description="Users are known by their id too.")
     min_count: Positive = Field(
         2, description="A value of fewer items or users, an id of fewer events, is unknown."

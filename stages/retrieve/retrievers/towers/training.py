@@ -76,33 +76,31 @@ def train(
     steps = -(-len(learned) // params.batch_size)
     epochs = max(params.epochs, -(-params.min_steps // max(steps, 1))) if steps else 0
     curve: list[dict[str, float]] = []
-    best = towers.state_dict()
+    best = towers.state_dict()  # Follows the training, unless a better one is put there.
     if file.exists():
         kept = torch.load(file, map_location=device, weights_only=True)
         towers.load_state_dict(kept["towers"])
         optimizer.load_state_dict(kept["optimizer"])
-        curve, best = kept["curve"], kept["best"]
+        curve = kept["curve"]
+        if len(held_out):
+            best = kept["best"]
         log.info("resumed after epoch %d of %d", len(curve), epochs)
     with progress(total=epochs * steps, initial=len(curve) * steps, desc="two_tower") as bar:
         while len(curve) < epochs and not _has_settled(curve, params):
             generator = torch.Generator(device).manual_seed(seed * 1_000_003 + len(curve))
-            teacher.begin_epoch()
             order = torch.randperm(len(learned), generator=generator, device=device)
-            total = torch.zeros((), device=device)
+            loss: float | Tensor = 0.0
+            teacher.begin_epoch()
             for step, rows in enumerate(learned[order].tensor_split(steps), len(curve) * steps):
                 optimizer.param_groups[0]["lr"] = params.lr * _pace((step + 0.5) / steps / epochs)
-                loss = teacher.loss(rows, generator)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.detach() * len(rows)
+                loss += _step(teacher.loss(rows, generator), optimizer) * len(rows)
                 bar.update()
-            row = {"epoch": len(curve) + 1.0, "loss": float(total) / len(learned)}
+            row = {"epoch": len(curve) + 1.0, "loss": float(loss) / len(learned)}
             if len(held_out):
                 row["mrr"] = teacher.mean_reciprocal_rank(held_out)
+                if row["mrr"] > max((before["mrr"] for before in curve), default=-1.0):
+                    best = {name: weights.clone() for name, weights in towers.state_dict().items()}
             curve.append(row)
-            if not len(held_out) or row["mrr"] > max((at["mrr"] for at in curve[:-1]), default=-1):
-                best = {name: weights.clone() for name, weights in towers.state_dict().items()}
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as temporary:
                 state = {"towers": towers.state_dict(), "optimizer": optimizer.state_dict()}
@@ -229,6 +227,14 @@ def encoded(towers: Towers, lesson: Lesson, items: Tensor) -> tuple[Tensor, Tens
         towers.item_inputs(rows, lesson.items, lesson.vectors) for rows in items.split(_BLOCK)
     ]
     return torch.cat(inputs), torch.cat([towers.item_vectors(block) for block in inputs])
+
+
+def _step(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Go down the slope of a loss and return it."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
 
 
 def _parts(examples: Examples, params: TwoTower, seed: int) -> tuple[Tensor, Tensor]:

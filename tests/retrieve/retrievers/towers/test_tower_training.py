@@ -18,7 +18,7 @@ from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import Examples
 from stages.retrieve.retrievers.towers.lesson import Lesson
 from stages.retrieve.retrievers.towers.model import Towers
-from stages.retrieve.retrievers.towers.training import Teacher, encoded, train
+from stages.retrieve.retrievers.towers.training import Teacher, _parts, encoded, train
 
 ITEMS, USERS, EVENTS = 30, 20, 240
 UNSEEN = 25
@@ -44,6 +44,9 @@ def lesson() -> Lesson:
 def settings(**other: Any) -> TwoTower:
     quick = {"dim": 8, "hidden": [8], "batch_size": 64, "epochs": 12, "min_steps": 0}
     return TwoTower.model_validate(quick | other)
+
+
+LONG = settings(epochs=120, patience=120)
 
 
 def weights(towers: Towers) -> dict[str, np.ndarray]:
@@ -77,15 +80,15 @@ KILLED = """
 import sys
 from pathlib import Path
 import torch
-from tests.retrieve.retrievers.towers.test_tower_training import lesson, settings, train
+from tests.retrieve.retrievers.towers.test_tower_training import LONG, lesson, train
 torch.set_num_threads(1)
-train(lesson(), settings(epochs=2000), 1, "cpu", Path(sys.argv[1]))
+train(lesson(), LONG, 1, "cpu", Path(sys.argv[1]))
 """
 
 
 def test_a_kill_costs_no_more_than_an_epoch(tmp_path: Path) -> None:
     store = tmp_path / "killed"
-    file = store / lesson().identity(settings(epochs=2000), 1) / "epoch.pt"
+    file = store / lesson().identity(LONG, 1) / "epoch.pt"
     running = subprocess.Popen([sys.executable, "-c", KILLED, str(store)], stderr=subprocess.PIPE)
     until = time.monotonic() + 120
     while not file.exists() and running.poll() is None and time.monotonic() < until:
@@ -94,19 +97,16 @@ def test_a_kill_costs_no_more_than_an_epoch(tmp_path: Path) -> None:
     assert running.wait() == -signal.SIGKILL, running.stderr and running.stderr.read()
     kept = torch.load(file, weights_only=True)
     done = len(kept["curve"])
-    assert 0 < done < 2000
-    # The rest of a run of fewer epochs: what the file holds does not say how many are wanted.
-    params = settings(epochs=done + 5)
-    there = tmp_path / "resumed" / lesson().identity(params, 1)
-    there.mkdir(parents=True)
+    assert 0 < done < LONG.epochs
+    # A mark in the file shows that it was taken up.
     kept["curve"][0]["note"] = 7.0
-    torch.save(kept, there / "epoch.pt")
-    resumed, curve = train(lesson(), params, 1, "cpu", tmp_path / "resumed")
+    torch.save(kept, file)
+    resumed, curve = train(lesson(), LONG, 1, "cpu", store)
     assert curve[0].pop("note") == 7.0
-    whole, expected = train(lesson(), params, 1, "cpu", tmp_path / "whole")
+    whole, expected = train(lesson(), LONG, 1, "cpu", tmp_path / "whole")
     assert curve == expected
     np.testing.assert_equal(weights(resumed), weights(whole))
-    assert not there.exists()
+    assert list(store.iterdir()) == []
 
 
 def test_a_checkpoint_of_other_data_or_settings_is_not_taken_up() -> None:
@@ -125,9 +125,11 @@ def test_it_stops_where_held_out_users_gain_no_more(tmp_path: Path) -> None:
     figures = [row["mrr"] for row in curve]
     best = int(np.argmax(figures))
     assert len(curve) == best + 1 + 3 < 500
-    params = settings(epochs=best + 1, patience=600, lr=0.05)
-    shorter, _ = train(lesson(), params, 1, "cpu", tmp_path)
-    np.testing.assert_equal(weights(towers), weights(shorter))
+    _, held_out = _parts(lesson().examples, params, 1)
+    assert held_out.numel() == (lesson().examples.user == lesson().examples.user[held_out[0]]).sum()
+    judge = Teacher(lesson(), towers, params)
+    assert judge.mean_reciprocal_rank(held_out) == pytest.approx(figures[best], abs=1e-6)
+    assert figures[best] > figures[-1]
 
 
 def test_the_rank_of_held_out_items_by_hand() -> None:
