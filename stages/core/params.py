@@ -363,7 +363,7 @@ class TwoTower(Section):
         description="Softmax over the items of a batch, corrected for their popularity; or each "
         "event against negatives that are drawn.",
     )
-    dim: Positive = Field(64, description="Length of a vector.")
+    dim: Positive = Field(128, description="Length of a vector.")
     hidden: list[Positive] = Field([128], description="Widths of the layers between.")
     item_ids: bool = Field(
         False, description="Items are known by their id too; new ones by the rest."
@@ -395,7 +395,7 @@ class TwoTower(Section):
         "(`in_batch`).",
     )
     batch_size: Annotated[int, Field(ge=2)] = Field(1024, description="Events of a step.")
-    epochs: Positive = Field(10, description="Passes over the events, at the most.")
+    epochs: Positive = Field(5, description="Passes over the events, at the most.")
     min_steps: Annotated[int, Field(ge=0)] = Field(
         300, description="Few events are passed over more often, up to so many steps."
     )
@@ -404,7 +404,9 @@ class TwoTower(Section):
         description="Epochs without a better ranking for 1 of 20 users, held out, after which "
         "training stops; null: all epochs, all users.",
     )
-    lr: Annotated[float, Field(gt=0, le=1)] = Field(3e-3, description="Learning rate of AdamW.")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(
+        5e-3, description="Peak learning rate of AdamW."
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
     repeat: bool = Field(False, description="Items of the history may be found again.")
 
