@@ -369,6 +369,9 @@ class TwoTower(Section):
         False, description="Items are known by their id too; new ones by the rest."
     )
     user_ids: bool = Field(False, description="Users are known by their id too.")
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.3, description="How often an id is left out in training, that new items fare as well."
+    )
     min_count: Positive = Field(
         2, description="A value of fewer items or users, an id of fewer events, is unknown."
     )

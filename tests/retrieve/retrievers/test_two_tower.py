@@ -165,6 +165,14 @@ def test_ids_tell_items_apart_where_they_may(tmp_path: Path) -> None:
         fitted(nothing, tmp_path)
 
 
+def test_a_new_item_is_found_by_its_attributes_among_items_known_by_id(tmp_path: Path) -> None:
+    made = fitted(shop(), tmp_path, item_ids=True, id_dropout=0.5)
+    found = made.retrieve(asked_by([None, None], [["i01"], ["i02"]]), 100)
+    rank = found.filter(item_id="i-new").sort("query_id")["rank"].to_list()
+    assert rank[0] <= len(ODD) - 1
+    assert rank[1] > SIDE // 2 - 1
+
+
 def test_ids_tell_users_apart_where_they_may(tmp_path: Path) -> None:
     one_event_each = events([(f"u{n:02d}", f"i{n:02d}") for n in range(SIDE)] * 2)
     data = shop(events=one_event_each, users=None)

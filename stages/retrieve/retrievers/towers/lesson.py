@@ -24,6 +24,7 @@ from stages.retrieve.retrievers.towers.slots import (
 )
 
 _NO_ATTRIBUTES = set(tables.ITEMS.columns) - {"categories", "brand", "price"}
+_ITEM_ID, _USER_ID = "item.item_id", "user.user_id"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Lesson:
         shown: items that a user was shown in the window and did not click.
         slots: how many there are, padding included.
         unknown: those of the unknown.
+        ids: which slots are ids, bool, shape (slots,).
     """
 
     examples: Examples
@@ -47,6 +49,7 @@ class Lesson:
     shown: Bags
     slots: int
     unknown: tuple[int, ...]
+    ids: Tensor
 
     def to(self, device: str) -> "Lesson":
         """Return the same on another device."""
@@ -57,6 +60,7 @@ class Lesson:
             users=self.users.to(device),
             vectors=tuple(of_items.to(device) for of_items in self.vectors),
             shown=self.shown.to(device),
+            ids=self.ids.to(device),
         )
 
     def identity(self, params: TwoTower, seed: int) -> str:
@@ -64,7 +68,7 @@ class Lesson:
         digest = hashlib.blake2b(digest_size=16)
         parts = [self.examples, self.items, self.users, self.shown]
         tensors = [tensor for part in parts for tensor in vars(part).values()]
-        for tensor in [*tensors, *self.vectors]:
+        for tensor in [*tensors, *self.vectors, self.ids]:
             digest.update(tensor.numpy().tobytes())
         sizes = [self.slots, *self.unknown, *(len(of_items) for of_items in self.vectors)]
         return content_hash(digest.hexdigest(), sizes, params.model_dump(), seed)
@@ -92,7 +96,7 @@ def lesson_of(data: TrainingData, events: pl.DataFrame, params: TwoTower) -> Kno
     """Turn a window into tensors.
 
     Values of items count by the catalogue's items, values of users by those who have events, ids
-    by events.
+    by events. An id that is not known has no slot at all: it says nothing.
 
     Raises:
         UserError: nothing is known of items.
@@ -105,11 +109,13 @@ def lesson_of(data: TrainingData, events: pl.DataFrame, params: TwoTower) -> Kno
     active = user_ids.is_in(events["user_id"].unique().implode()).arg_true()
     counted = [of_items, of_users.filter(pl.col("row").is_in(active.implode()))]
     if params.item_ids:
-        of_items = pl.concat([of_items, named(item_ids, "item.item_id")])
-        counted.append(named(events["item_id"], "item.item_id"))
+        known = _frequent(events["item_id"], params.min_count)
+        of_items = pl.concat([of_items, named(item_ids, _ITEM_ID, known)])
+        counted.append(named(events["item_id"], _ITEM_ID, known))
     if params.user_ids:
-        of_users = pl.concat([of_users, named(user_ids, "user.user_id")])
-        counted.append(named(events["user_id"], "user.user_id"))
+        known = _frequent(events["user_id"], params.min_count)
+        of_users = pl.concat([of_users, named(user_ids, _USER_ID, known)])
+        counted.append(named(events["user_id"], _USER_ID, known))
     slots = slot_map(pl.concat(counted), params.min_count)
     vectors = tuple(
         _rows_of(frame, item_ids)
@@ -137,6 +143,7 @@ def lesson_of(data: TrainingData, events: pl.DataFrame, params: TwoTower) -> Kno
         _passed_over(data.impressions if params.shown else None, events, item_ids, user_ids),
         1 + slots.height,
         tuple(unknown_slots(slots)),
+        torch.tensor([False, *slots["column"].is_in([_ITEM_ID, _USER_ID])]),
     )
     return Known(item_ids, user_ids, slots, lesson)
 
@@ -145,6 +152,11 @@ def bags_of(entries: pl.DataFrame, rows: int) -> Bags:
     """Lay out row, slot and weight, rows ascending."""
     row, slot, weight = (entries[name].to_numpy() for name in ("row", "slot", "weight"))
     return Bags.of(row, slot, rows, weight)
+
+
+def _frequent(ids: pl.Series, min_count: int) -> pl.Series:
+    counts = ids.value_counts(name="events")
+    return counts.filter(pl.col("events") >= min_count)[ids.name]
 
 
 def _passed_over(

@@ -17,7 +17,8 @@ class Towers(torch.nn.Module):
     turned into `dim` numbers. A user's is the sum of theirs and of the weighted mean of the inputs
     of their history. Either input goes through layers of its own, which it bypasses too, and to
     length one. Slots of the unknown start at zero: until something rare has trained them, they say
-    nothing.
+    nothing. Ids may be left out at random in training, so that what else is known of an item learns
+    to speak for it, as it must where the id is new.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Towers(torch.nn.Module):
         dim: int,
         hidden: Sequence[int],
         unknown: Sequence[int] = (),
+        dropout: Tensor | None = None,
         seed: int = 0,
     ) -> None:
         """Draw the weights.
@@ -37,9 +39,11 @@ class Towers(torch.nn.Module):
             dim: of inputs and outputs.
             hidden: widths of the layers between.
             unknown: slots that start at zero.
+            dropout: how often a slot is left out in training, shape (slots,); None leaves none out.
             seed: decides the weights.
         """
         super().__init__()
+        self._dropout = dropout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             table = torch.randn(slots, dim) / dim**0.5
@@ -52,9 +56,15 @@ class Towers(torch.nn.Module):
             self.user_layers = _layers(dim, hidden)
             self.bias = torch.nn.Parameter(torch.zeros(()))
 
-    def item_inputs(self, rows: Tensor, bags: Bags, vectors: Sequence[Tensor]) -> Tensor:
-        """Return the inputs of items, shape (rows, dim)."""
-        inputs = self._pooled(bags, rows)
+    def item_inputs(
+        self,
+        rows: Tensor,
+        bags: Bags,
+        vectors: Sequence[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the inputs of items, shape (rows, dim); a generator leaves slots out."""
+        inputs = self._pooled(bags, rows, generator)
         for weights, of_items in zip(self.vectors, vectors, strict=True):
             inputs = inputs + of_items[rows].to(weights.dtype) @ weights
         return inputs
@@ -63,19 +73,32 @@ class Towers(torch.nn.Module):
         """Return vectors of length one, shape (rows, dim)."""
         return functional.normalize(inputs + self.item_layers(inputs))
 
-    def user_vectors(self, rows: Tensor, bags: Bags, history: Tensor) -> Tensor:
+    def user_vectors(
+        self,
+        rows: Tensor,
+        bags: Bags,
+        history: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return vectors of length one, shape (rows, dim).
 
         Args:
             rows: of `bags`.
             bags: users' slots.
             history: the mean inputs of what they chose before, shape (rows, dim).
+            generator: leaves slots out.
         """
-        inputs = history + self._pooled(bags, rows) if len(bags.entries) else history
+        inputs = history
+        if len(bags.entries):
+            inputs = history + self._pooled(bags, rows, generator)
         return functional.normalize(inputs + self.user_layers(inputs))
 
-    def _pooled(self, bags: Bags, rows: Tensor) -> Tensor:
-        return pooled(self.slots, *bags.take(rows))
+    def _pooled(self, bags: Bags, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+        entries, weights, offsets = bags.take(rows)
+        if generator is not None and self._dropout is not None:
+            drawn = torch.rand(len(entries), generator=generator, device=entries.device)
+            weights = weights * (drawn >= self._dropout[entries])
+        return pooled(self.slots, entries, weights, offsets)
 
 
 def pooled(table: Tensor, entries: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:

@@ -51,9 +51,10 @@ def attributes(
     return pl.concat(parts)
 
 
-def named(ids: pl.Series, column: str) -> pl.DataFrame:
-    """Return ids as values of a column, in the form of `attributes`."""
+def named(ids: pl.Series, column: str, known: pl.Series) -> pl.DataFrame:
+    """Return those of the ids that are known as values of a column, in the form of `attributes`."""
     rows = pl.DataFrame({"value": ids}).with_row_index("row")
+    rows = rows.filter(pl.col("value").is_in(known.implode()))
     return rows.select("row", pl.lit(column).alias("column"), "value")
 
 

@@ -65,6 +65,7 @@ def train(
         params.dim,
         params.hidden,
         lesson.unknown,
+        lesson.ids.to(device) * params.id_dropout if params.id_dropout else None,
         seed,
     ).to(device)
     optimizer = torch.optim.AdamW(
@@ -144,9 +145,9 @@ class Teacher:
         past, weights, offsets = events.histories(rows, self._params.recency)
         wrong = self._negatives(users, right, generator)
         used, place = compact(torch.cat([past, right, wrong.flatten()]), self._total)
-        inputs = self._towers.item_inputs(used, self._lesson.items, self._lesson.vectors)
+        inputs = self._towers.item_inputs(used, self._lesson.items, self._lesson.vectors, generator)
         asked = self._towers.user_vectors(
-            users, self._lesson.users, pooled(inputs, place[past], weights, offsets)
+            users, self._lesson.users, pooled(inputs, place[past], weights, offsets), generator
         )
         candidates, column = compact(torch.cat([right, wrong.flatten()]), self._total)
         vectors = self._towers.item_vectors(inputs[place[candidates]])

@@ -95,9 +95,9 @@ def test_every_column_counts_once_however_many_values_it_has() -> None:
     assert sorted(found["weight"]) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
 
 
-def test_ids_are_values_of_a_column() -> None:
-    found = named(pl.Series(["b", "a"]), "item.item_id")
-    assert found.rows() == [(0, "item.item_id", "b"), (1, "item.item_id", "a")]
+def test_ids_are_values_of_a_column_where_they_are_known() -> None:
+    found = named(pl.Series(["b", "new", "a"]), "item.item_id", pl.Series(["a", "b"]))
+    assert found.rows() == [(0, "item.item_id", "b"), (2, "item.item_id", "a")]
 
 
 @given(

@@ -38,6 +38,7 @@ def lesson() -> Lesson:
         Bags.of(np.array([0, 0, 3]), np.array([27, 28, 29]), USERS + 1),
         ITEMS + 1,
         (),
+        torch.arange(ITEMS + 1) > 0,
     )
 
 
