@@ -370,7 +370,7 @@ class TwoTower(Section):
     )
     user_ids: bool = Field(False, description="Users are known by their id too.")
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.3, description="How often an id is left out in training, that new items fare as well."
+        0.1, description="How often an id is left out in training, that new items fare as well."
     )
     min_count: Positive = Field(
         2, description="A value of fewer items or users, an id of fewer events, is unknown."
