@@ -31,6 +31,7 @@ bench: $(SPARK)
 	python -m benchmarks.hotness
 	python -m benchmarks.topk
 	python -m benchmarks.als
+	python -m benchmarks.two_tower
 
 docs: $(READY)
 	python -m docs.parameter_table

@@ -5,10 +5,12 @@ import polars as pl
 import pytest
 import yaml
 
-from benchmarks import als, hotness, topk
+from benchmarks import als, hotness, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
-from stages.core.params import Als, Popular
+from stages.core.params import Als, Popular, TwoTower
+from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.towers.lesson import lesson_of
 
 
 def test_recall_counts_what_was_found_in_any_order() -> None:
@@ -119,3 +121,43 @@ def test_a_rounds_seconds_leave_the_first_out(monkeypatch: pytest.MonkeyPatch) -
     trainer = als.Trainer("", lambda rounds: np.empty((0, 0), np.float32), Als())
     trainer.run(10)
     assert trainer.median == 2.0
+
+
+def test_the_peer_learns_from_the_same_rows() -> None:
+    """Features and histories of a row are what the tables say, a label in so many rows is 1."""
+    rng = np.random.default_rng(2)
+    stock, people, log = two_tower.shop(30, 40, 300, rng)
+    params = TwoTower(item_ids=True, min_count=1, max_history=two_tower.HISTORY)
+    known = lesson_of(
+        TrainingData(pl.DataFrame(), events=log, items=stock, users=people), log, params
+    )
+    rows = two_tower.peer_rows(known, 2, rng)
+    assert {name: len(values) for name, values in rows.items()} == dict.fromkeys(rows, 900)
+    assert rows["label"].reshape(300, 3).tolist() == [[1, 0, 0]] * 300
+    ordered = log.sort("user_id", "timestamp").join(stock, on="item_id", maintain_order="left")
+    ordered = ordered.join(people, on="user_id", maintain_order="left")
+    mine = {
+        "item_id": ordered["item_id"],
+        "brand": ordered["brand"],
+        "category": ordered["categories"].list.first(),
+        "segment": ordered["segment"],
+    }
+    for name, expected in mine.items():
+        found = rows[name][::3]
+        pairs = pl.DataFrame({"found": found, "expected": expected}).unique()
+        assert pairs["found"].n_unique() == pairs["expected"].n_unique() == pairs.height, name
+        assert found.min() == 1 or name == "item_id"
+    user = ordered["user_id"].to_list()
+    for event in range(1, 300):
+        before = rows["item_id"][::3][:event][[user[n] == user[event] for n in range(event)]]
+        past = rows["past_item_id"][3 * event]
+        assert past[past > 0].tolist() == before[-two_tower.HISTORY :].tolist()
+
+
+def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
+    said = two_tower.report(
+        {"ours": [1.0, 2.0, 4.0], "fed": [9.0, 8.0, 8.0], "alone": [3.0] * 3}, 80
+    )
+    assert "| ours | 2.00 | 40 |" in said
+    assert "learns from 4.0 times" in said
+    assert "1.5 times as its network alone" in said

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stages.core.log import UserError
 
 RetrieverName = Literal[
-    "popular", "item_knn", "als", "content", "bm25", "dense_base", "dense", "sparse"
+    "popular", "item_knn", "als", "two_tower", "content", "bm25", "dense_base", "dense", "sparse"
 ]
-READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als", "content")
-"""Retrievers that answer a query without words.
+READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als", "two_tower", "content")
+"""Retrievers that answer a query without words, by who asks and what they chose before.
 
-They know the items of their window's events; `content` those that it can describe.
+They know the items of their window's events; `content` those that it can describe, `two_tower` the
+whole catalogue.
 """
 Event = Literal["view", "cart", "purchase", "rate"]
 RankerName = Literal["lightgbm", "xgboost"]
@@ -473,6 +474,71 @@ class Als(Section):
     repeat: bool = Field(False, description="Items of the history may be found again.")
 
 
+class TwoTower(Section):
+    """Networks for who asks and for an item, over what is known of either (Huang et al., 2013)."""
+
+    training: Literal["in_batch", "pointwise"] = Field(
+        "in_batch",
+        description="Softmax over the items of a batch, corrected for their popularity; or each "
+        "event against negatives that are drawn.",
+    )
+    dim: Positive = Field(128, description="Length of a vector.")
+    hidden: list[Positive] = Field([128], description="Widths of the layers between.")
+    item_ids: bool = Field(
+        False, description="Items are known by their id too; new ones by the rest."
+    )
+    user_ids: bool = Field(False, description="Users are known by their id too.")
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="How often an id is left out in training, that new items fare as well."
+    )
+    min_count: Positive = Field(
+        2, description="A value of fewer items or users, an id of fewer events, is unknown."
+    )
+    buckets: Annotated[int, Field(ge=2)] = Field(
+        10, description="Quantiles of prices and other attributes with decimals."
+    )
+    max_history: Positive = Field(20, description="Newest items of a history that are read.")
+    recency: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.8, description="Weight of a moment of the history relative to the one after it."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="Divides the cosines; lower ones part items more sharply."
+    )
+    negatives: Positive = Field(4, description="Negatives of an event (`pointwise`).")
+    popularity_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.75, description="Power of an item's events by which negatives are drawn (`pointwise`)."
+    )
+    hard: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Share of negatives that are near the item chosen; of rows (`in_batch`)."
+    )
+    shown: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="Share of negatives that the user was shown and did not click; of rows "
+        "(`in_batch`).",
+    )
+    batch_size: Annotated[int, Field(ge=2)] = Field(1024, description="Events of a step.")
+    epochs: Positive = Field(5, description="Passes over the events, at the most.")
+    min_steps: Annotated[int, Field(ge=0)] = Field(
+        300, description="Few events are passed over more often, up to so many steps."
+    )
+    patience: Positive | None = Field(
+        None,
+        description="Epochs without a better ranking for 1 of 20 users, held out, after which "
+        "training stops; null: all epochs, all users.",
+    )
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(
+        5e-3, description="Peak learning rate of AdamW."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
+    repeat: bool = Field(False, description="Items of the history may be found again.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.hard + self.shown > 1:
+            raise ValueError("hard + shown must not be over 1")
+        return self
+
+
 class Content(Section):
     """Items like those of the history, by their texts and pictures."""
 
@@ -519,6 +585,7 @@ class Fit(Section):
     popular: Popular = Popular()
     item_knn: ItemKnn = ItemKnn()
     als: Als = Als()
+    two_tower: TwoTower = TwoTower()
     content: Content = Content()
     bm25: Bm25 = Bm25()
     dense_base: Dense = Dense()

@@ -110,7 +110,7 @@ def main(
         texts.check_pairs(pairs, items, events, keywords, documents),
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),
-        lists.check_candidates(retrieved, queries, documents, events, pictures),
+        lists.check_candidates(retrieved, queries, documents, events, pictures, items, known),
         behaviour.check_hotness(
             *(retrieved.get("popular"), queries, events, impressions, params.fit.popular),
             *(items, known, users),

@@ -61,7 +61,9 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         texts.check_pairs(w.pairs, w.items, w.events, w.keywords, w.documents),
         texts.check_copies(w.queries, w.events),
         learning.check_encoder(finetune or {}, w.pairs),
-        lists.check_candidates(retrieved, w.queries, w.documents, w.events, w.pictures),
+        lists.check_candidates(
+            *(retrieved, w.queries, w.documents, w.events, w.pictures, w.items, w.known)
+        ),
         behaviour.check_hotness(
             *(None, w.queries, w.events, w.impressions, params.fit.popular),
             *(w.items, w.known, w.users),
@@ -380,6 +382,7 @@ def test_by_history_only_items_that_the_window_had_events_of_are_found(world: Wo
     """The catalogue tells of items that nobody chose yet: words find them, histories cannot."""
     own = world.candidates.filter(retriever=pl.col("retriever").min()).drop("retriever")
     told = (world.queries, world.documents, world.events, world.pictures)
+    told += (world.items, world.known)
     assert lists.check_candidates({"bm25": own}, *told).passed
     found = lists.check_candidates({"item_knn": own}, *told)
     assert "item_knn candidates unknown to their window" in found.message
@@ -393,16 +396,39 @@ def test_by_content_only_items_with_a_document_or_a_picture_are_found(world: Wor
     without = world.documents.filter(pl.col("item_id") != gone)
     unseen = world.events.filter(pl.col("item_id") != gone)
     both: dict[str, pl.DataFrame] = {"content": own, "blend": own}
-    found = lists.check_candidates(both, world.queries, world.documents, unseen, shown)
+    said = (world.items, world.known)
+    found = lists.check_candidates(both, world.queries, world.documents, unseen, shown, *said)
     assert found.passed
-    found = lists.check_candidates(both, world.queries, without, world.events, shown)
+    found = lists.check_candidates(both, world.queries, without, world.events, shown, *said)
     assert "content candidates unknown to their window" in found.message
     assert "blend candidates unknown to their window" in found.message
     shown = pl.DataFrame({"item_id": [gone]})
-    assert lists.check_candidates(both, world.queries, without, unseen, shown).passed
+    assert lists.check_candidates(both, world.queries, without, unseen, shown, *said).passed
     # What only has a picture is found by nobody else.
-    found = lists.check_candidates({"bm25": own}, world.queries, without, unseen, shown)
+    found = lists.check_candidates({"bm25": own}, world.queries, without, unseen, shown, *said)
     assert "bm25 candidates unknown to their window" in found.message
+
+
+def test_by_towers_only_items_of_which_something_is_said_are_found(world: World) -> None:
+    own = world.candidates.filter(retriever=pl.col("retriever").min()).drop("retriever")
+    gone = own["item_id"].unique().sort()[-1]
+    without = world.documents.filter(pl.col("item_id") != gone)
+    unseen = world.events.filter(pl.col("item_id") != gone)
+    rest = world.items.filter(pl.col("item_id") != gone)
+    undated = world.known.filter(pl.col("item_id") != gone)
+
+    def check(items: pl.DataFrame, events: pl.DataFrame, known: pl.DataFrame) -> bool:
+        both: dict[str, pl.DataFrame] = {"two_tower": own, "blend": own}
+        found = lists.check_candidates(
+            both, world.queries, without, events, world.pictures, items, known
+        )
+        return found.passed
+
+    assert check(world.items, unseen, undated)
+    assert check(rest, world.events, undated)
+    dated = pl.DataFrame({"window": ["fit", "train"], "item_id": [gone, gone]})
+    assert check(rest, unseen, dated.cast({"window": undated.schema["window"]}))
+    assert not check(rest, unseen, undated.select("window", "item_id"))
 
 
 def test_an_item_unknown_to_the_window_is_no_candidate(world: World) -> None:

@@ -7,7 +7,7 @@ companion's vector is near its item's.
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
@@ -21,7 +21,6 @@ from stages.core.params import READS_HISTORY, Encoder, Fit, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import (
-    READS_VECTORS,
     Retriever,
     TrainingData,
     load_retriever,
@@ -98,6 +97,23 @@ def vectors() -> pl.DataFrame:
     )
 
 
+def items() -> pl.DataFrame:
+    """The catalogue: an item and its companion are of one brand, the twins and theirs of another.
+
+    What was chosen first is a case, what followed is not; the twins are told apart by nothing.
+    """
+    brands = {f"i{n:02d}": word for n, word in enumerate(OWN)}
+    brands |= {item: word for word, item in COMPANIONS.items()}
+    brands |= dict.fromkeys([*TWINS, "c-twin"], TWINS_ASKED)
+    blank = dict.fromkeys(tables.ITEMS.columns) | {"features": []}
+    rows = [
+        blank
+        | {"item_id": item, "brand": brand, "categories": ["case" if item[0] == "c" else "tool"]}
+        for item, brand in sorted(brands.items())
+    ]
+    return pl.DataFrame(rows, tables.ITEMS.columns)
+
+
 def queries(
     texts: Sequence[str | None], histories: Sequence[Sequence[str]] | None = None
 ) -> pl.DataFrame:
@@ -161,8 +177,8 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
     made = make_retriever(name, Fit())
     params = settings_of(name, folder / "model", seed)
     (folder / "train").mkdir(parents=True)
-    known = vectors() if name in READS_VECTORS else None
-    data = TrainingData(documents(), known, events=events())
+    known = vectors() if name == "content" else None
+    data = TrainingData(documents(), known, events=events(), items=items())
     if params is not None:
         tiny_models.described(folder / "encoder", params)
         encoder = CachedEncoder(folder / "encoder")
@@ -171,7 +187,7 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
             window=pl.lit("train").cast(tables.EMBEDDINGS.columns["window"])
         )
         frame = embeddings_frame(keyed, encoded, encoder.model.model_hash)
-        data = TrainingData(data.documents, frame, encoder, data.events)
+        data = replace(data, embeddings=frame, encoder=encoder)
     made.fit(data)
     made.save(folder / "train")
     ask = whole_texts if name == "dense" else shoppers if name in READS_HISTORY else queries

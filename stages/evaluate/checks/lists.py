@@ -19,12 +19,15 @@ def check_candidates(
     documents: pl.DataFrame,
     events: pl.DataFrame,
     pictures: pl.DataFrame,
+    items: pl.DataFrame,
+    properties: pl.DataFrame,
 ) -> Check:
     """Candidates answer known queries, are known to the window behind them, and stand in order.
 
     A retriever that reads words and was fitted on a window cannot give an item of which the window
     has no document, and one that reads histories none of which it has no event; `content`, which
-    needs no events, none that has neither a document nor a picture.
+    needs no events, none that has neither a document nor a picture, and `two_tower` none of which
+    nothing is said at all.
 
     Args:
         lists: query_id, item_id, score, rank, by retriever and for the blend.
@@ -32,6 +35,8 @@ def check_candidates(
         documents: window, item_id.
         events: item_id, split.
         pictures: item_id, of items whose picture has a vector.
+        items: the items table.
+        properties: window and item_id of what the windows knew of items.
     """
     faults = {}
     windows = queries.select("query_id", pl.col("split").cast(pl.String)).with_columns(
@@ -48,6 +53,14 @@ def check_candidates(
     shown = windows_named.join(pictures.select("item_id"), how="cross")
     known_by = dict.fromkeys(lists, written) | dict.fromkeys(READS_HISTORY, chosen)
     known_by["content"] = pl.concat([written, shown])
+    said = pl.any_horizontal(
+        pl.col(name).list.len() > 0 if isinstance(kind, pl.List) else pl.col(name).is_not_null()
+        for name, kind in items.schema.items()
+        if name != "item_id"
+    )
+    listed = windows_named.join(items.filter(said).select("item_id"), how="cross")
+    dated = properties.select(pl.col("window").cast(pl.String), "item_id")
+    known_by["two_tower"] = pl.concat([written, shown, chosen, listed, dated])
     known_by["blend"] = pl.concat([written, *(known_by[n] for n in lists if n != "blend")])
     for name, rows in lists.items():
         known = known_by[name].unique()

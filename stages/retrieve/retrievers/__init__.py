@@ -33,6 +33,10 @@ def make_retriever(name: RetrieverName, params: Fit, seed: int = 0) -> Retriever
         from stages.retrieve.retrievers.content import ContentRetriever
 
         return ContentRetriever(params.content)
+    if name == "two_tower":
+        from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
+
+        return TwoTowerRetriever(params.two_tower, seed)
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 
@@ -70,6 +74,10 @@ def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None)
         from stages.retrieve.retrievers.content import ContentRetriever
 
         return ContentRetriever.load(folder)
+    if name == "two_tower":
+        from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
+
+        return TwoTowerRetriever.load(folder)
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 

@@ -17,7 +17,7 @@ ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
     "sparse": "base",
 }
 """The encoder of each retriever that has one."""
-READS_VECTORS: tuple[str, ...] = ("content",)
+READS_VECTORS: tuple[str, ...] = ("content", "two_tower")
 """Retrievers that know items by the base encoder's vectors, and encode no query."""
 
 
