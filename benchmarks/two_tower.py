@@ -78,10 +78,11 @@ def peer_rows(known: Any, negatives: int, rng: np.random.Generator) -> dict[str,
 
     lesson = known.lesson
     events = lesson.examples
-    # An item's slots ascend: those of brands come first, as the slot map goes by column.
-    slots = lesson.items.entries.numpy().reshape(-1, 3)
-    slots = slots - slots.min(axis=0) + 1
-    columns = dict(zip(("brand", "category", "item_id"), slots.T, strict=True))
+    # An item's slots ascend, and the slot map goes by column: brand, category and, where it has
+    # events, its id.
+    slots = lesson.items.entries.numpy()[lesson.items.begin.numpy()[:, None] + [0, 1]]
+    brand, category = (slots - slots.min(axis=0) + 1).T
+    columns = {"brand": brand, "category": category, "item_id": np.arange(1, len(slots) + 1)}
     history = np.zeros((len(events), HISTORY), np.int64)
     items, _, offsets = events.histories(torch.arange(len(events)), 1.0)
     lengths = (events.end - events.begin).numpy()

@@ -47,7 +47,7 @@ class TrainingData:
 
 
 class Retriever(Protocol):
-    """Answers queries with candidates; holds no state about users."""
+    """Answers queries with candidates; of users it holds at most what their table says."""
 
     def fit(self, data: TrainingData) -> None:
         """Learn from one window."""

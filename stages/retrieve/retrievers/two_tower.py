@@ -131,20 +131,27 @@ class TwoTowerRetriever:
         self._index = FlatIndex(vectors)
 
     def _known_users(self) -> pl.DataFrame:
-        """Slots and weights of each user, and at last, without an id, those of who is not known."""
-        ids = pl.concat([self._user_ids, pl.Series([None], dtype=pl.String)])
+        """Slots and weights of each user, and at last, without an id, those of who is not known.
+
+        Where users have no attributes, nobody differs from who is not known.
+        """
         bags = self._users
-        row = np.repeat(np.arange(len(ids)), (bags.end - bags.begin).numpy())
+        lengths = (bags.end - bags.begin).numpy()
         entries = pl.DataFrame(
-            {"row": row, "slot": bags.entries.numpy(), "weight": bags.weights.numpy()}
+            {
+                "row": np.repeat(np.arange(len(lengths)), lengths),
+                "slot": bags.entries.numpy(),
+                "weight": bags.weights.numpy(),
+            }
         )
         lists = entries.group_by("row", maintain_order=True).agg("slot", "weight")
-        users = pl.DataFrame({"user_id": ids}).with_row_index("row").cast({"row": pl.Int64})
-        users = users.join(lists, on="row", how="left", maintain_order="left").drop("row")
-        nobody = pl.col("user_id").is_null()
-        return users.filter(pl.col("slot").is_not_null() | nobody).with_columns(
-            pl.col("slot", "weight").fill_null([])
+        ids = pl.DataFrame({"user_id": self._user_ids.extend_constant(None, 1)})
+        users = (
+            ids.with_columns(row=pl.int_range(pl.len()))
+            .join(lists, on="row", how="left", maintain_order="left")
+            .select("user_id", pl.col("slot", "weight").fill_null([]))
         )
+        return users if entries.height else users.tail(1)
 
     def _answer(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         past = past_items(queries, self._item_ids)

@@ -29,7 +29,7 @@ def items(groups: Mapping[str, str | None]) -> pl.DataFrame:
     return pl.DataFrame(rows, tables.ITEMS.columns)
 
 
-def users(groups: dict[str, str]) -> pl.DataFrame:
+def users(groups: Mapping[str, str | None]) -> pl.DataFrame:
     return pl.DataFrame({"user_id": list(groups), "club": list(groups.values())}).sort("user_id")
 
 
@@ -111,11 +111,24 @@ def test_what_one_has_comes_again_only_if_it_may(tmp_path: Path) -> None:
     assert set(listed(again, asked_by(["u01"], [past(1)]), len(ODD))) == ODD
 
 
-def test_saved_and_loaded_it_answers_the_same(made: TwoTowerRetriever, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "clubs", [USERS | {"u-none": None, "u02": "rare"}, None], ids=["clubs", "no clubs"]
+)
+def test_saved_and_loaded_it_answers_the_same(
+    clubs: dict[str, str | None] | None, tmp_path: Path
+) -> None:
+    people = None if clubs is None else users(clubs)
+    made = fitted(shop(users=people), tmp_path / "store", min_count=9)
     made.save(tmp_path)
     loaded = TwoTowerRetriever.load(tmp_path)
-    asked = asked_by(["u-new", "u00", None, "u03"], [[], past(0), ["i04"], ["i05", "gone"]])
-    assert loaded.retrieve(asked, 9).equals(made.retrieve(asked, 9))
+    who, had = ["u-new", "u00", None, "u03", "u-none"], [[], past(0), ["i04"], ["i05", "gone"], []]
+    asked = asked_by(who, had)
+    found = made.retrieve(asked, 9)
+    assert loaded.retrieve(asked, 9).equals(found)
+    # The unknown has been learned of the one rare club, and what is missing says nothing.
+    nobody = made.retrieve(asked_by([None]), 9)["score"].to_list()
+    same = found.filter(query_id="q04")["score"].to_list() == nobody
+    assert same == (clubs is None)
     (tmp_path / "again").mkdir()
     loaded.save(tmp_path / "again")
     files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
