@@ -291,6 +291,9 @@ class Documents(Section):
         40, description="Keywords, ranked by how many of the item's reviews name them."
     )
     max_features: Annotated[int, Field(ge=0)] = Field(10, description="Features kept.")
+    attributes: list[str] = Field(
+        [], description="Columns of items whose values stand before their features."
+    )
     reviews: Annotated[int, Field(ge=0)] = Field(
         0, description="Train reviews quoted under [Reviews], newest first; 0 for none."
     )

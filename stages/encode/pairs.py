@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from stages.core import files, tables
+from stages.core import catalogue, files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import write_json
@@ -21,6 +21,7 @@ log = get_logger(__name__)
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    properties_file: Path = files.SPLIT_PROPERTIES,
     events_file: Path = files.SPLIT_EVENTS,
     keywords_file: Path = files.KEYWORDS,
     summaries_file: Path = files.SUMMARIES,
@@ -33,7 +34,8 @@ def main(
     """Make the training pairs of window `fit`."""
     params = load_params(params_file)
     settings = params.pairs
-    items = tables.read(items_file, tables.ITEMS)
+    properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
+    items = catalogue.of_window(tables.read(items_file, tables.ITEMS), properties, "fit")
     events = tables.read(events_file, tables.SPLIT_EVENTS).filter(split="fit")
     keywords = tables.read(keywords_file, tables.KEYWORDS).join(events, on="event_id", how="semi")
     summaries = tables.read(summaries_file, tables.SUMMARIES)

@@ -6,10 +6,16 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from stages.core import files, tables
+from stages.core import catalogue, files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Documents, load_params
-from stages.enrich.text.parts import document_text, one_line, quote_reviews, rank_keywords
+from stages.enrich.text.parts import (
+    document_text,
+    one_line,
+    quote_reviews,
+    rank_keywords,
+    with_attributes,
+)
 
 log = get_logger(__name__)
 
@@ -24,7 +30,7 @@ def compose(
     """Return item_id and text, sorted, for every item that has any part.
 
     Args:
-        items: item_id, title and the list features.
+        items: item_id, title, the list features and the columns of `attributes`.
         keywords: event_id, item_id and the list keywords, one row a review that may be read.
         summaries: item_id and summary.
         reviews: event_id, item_id, timestamp, title and text of the reviews that may be quoted.
@@ -37,7 +43,8 @@ def compose(
     )
     features = pl.col("features").list.eval(one_line(pl.element())).list.drop_nulls()
     return (
-        items.select("item_id", "title", "features")
+        with_attributes(items, settings.attributes)
+        .select("item_id", "title", "features")
         .join(named, on="item_id", how="left")
         .join(summaries.select("item_id", "summary"), on="item_id", how="left")
         .join(quote_reviews(reviews, settings.reviews), on="item_id", how="left")
@@ -62,6 +69,7 @@ def compose_windows(
     keywords: pl.DataFrame,
     summaries: pl.DataFrame,
     settings: Documents,
+    properties: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Return the documents table: for each window, what only its own events say.
 
@@ -71,14 +79,18 @@ def compose_windows(
         keywords: keywords of any of the events.
         summaries: see `compose`.
         settings: see `compose`.
+        properties: of items, as the windows knew them; without, items are the same in all.
     """
     frames = []
     for window in tables.WINDOWS:
         splits = tables.PARTS_OF_WINDOW[window]
         reviews = events.filter(pl.col("split").cast(pl.String).is_in(splits))
         read = keywords.join(reviews.select("event_id"), on="event_id", how="semi")
+        known = items
+        if properties is not None:
+            known = catalogue.of_window(items, properties, window)
         frames.append(
-            compose(items, read, summaries, reviews, settings).select(
+            compose(known, read, summaries, reviews, settings).select(
                 pl.lit(window).cast(tables.DOCUMENTS.columns["window"]).alias("window"),
                 "item_id",
                 "text",
@@ -90,6 +102,7 @@ def compose_windows(
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Annotated[Path, typer.Option("--items")] = files.ITEMS,
+    properties_file: Annotated[Path, typer.Option("--properties")] = files.SPLIT_PROPERTIES,
     events_file: Annotated[Path, typer.Option("--events")] = files.SPLIT_EVENTS,
     keywords_file: Annotated[Path, typer.Option("--keywords")] = files.KEYWORDS,
     summaries_file: Annotated[Path, typer.Option("--summaries")] = files.SUMMARIES,
@@ -97,12 +110,13 @@ def main(
 ) -> None:
     """Compose the text of each item from what is known of it in each window."""
     params = load_params(params_file)
-    items = tables.read(items_file, tables.ITEMS, ["item_id", "title", "features"])
+    items = tables.read(items_file, tables.ITEMS)
+    properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     columns = ["event_id", "item_id", "timestamp", "title", "text", "split"]
     events = tables.read(events_file, tables.SPLIT_EVENTS, columns)
     keywords = tables.read(keywords_file, tables.KEYWORDS, ["event_id", "item_id", "keywords"])
     summaries = tables.read(summaries_file, tables.SUMMARIES, ["item_id", "summary"])
-    documents = compose_windows(items, events, keywords, summaries, params.documents)
+    documents = compose_windows(items, events, keywords, summaries, params.documents, properties)
     tables.write(documents, documents_file, tables.DOCUMENTS)
     log.info(
         "%d items, %d events, %d reviews with keywords: %s documents",

@@ -106,7 +106,9 @@ def main(
         time.check_queries(queries, events, cuts),
         time.check_history(queries, events),
         time.check_properties(known, properties, events),
-        texts.check_documents(documents, items, events, keywords, summaries, params.documents),
+        texts.check_documents(
+            documents, items, events, keywords, summaries, params.documents, known
+        ),
         texts.check_pairs(pairs, items, events, keywords, documents),
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),

@@ -83,7 +83,10 @@ def run(folder: Path, static: Path, **options: Any) -> tuple[pl.DataFrame, dict[
         "pairs": options,
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(chosen))
-    inputs = [folder / f"{name}.parquet" for name in kinds]
+    none = pl.DataFrame(schema=tables.SPLIT_PROPERTIES.columns)
+    tables.write(none, folder / "properties.parquet", tables.SPLIT_PROPERTIES)
+    first, *rest = (folder / f"{name}.parquet" for name in kinds)
+    inputs = [first, folder / "properties.parquet", *rest]
     outputs = [folder / "pairs.parquet", folder / "metrics.json", folder / "vectors.sqlite"]
     stage.main(folder / "params.yaml", *inputs, folder / "base", *outputs)
     made = tables.read(folder / "pairs.parquet", tables.PAIRS)

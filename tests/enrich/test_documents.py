@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core import tables
+from stages.core.log import UserError
 from stages.core.params import Documents
 from stages.enrich.documents import compose, compose_windows, main
 
@@ -177,6 +178,8 @@ def run_folder(tmp_path: Path) -> Path:
     asked = {"backend": pl.lit("yake"), "prompt_hash": pl.lit("0"), "reason": pl.lit(None, str)}
     keywords = KEYWORDS.with_columns(**asked, status=pl.lit("ok", status))
     summaries = SUMMARIES.with_columns(**asked, status=pl.lit("ok", status))
+    none = pl.DataFrame(schema=tables.SPLIT_PROPERTIES.columns)
+    tables.write(none, tmp_path / "properties.parquet", tables.SPLIT_PROPERTIES)
     tables.write(items, tmp_path / "items.parquet", tables.ITEMS)
     tables.write(events, tmp_path / "events.parquet", tables.SPLIT_EVENTS)
     tables.write(keywords, tmp_path / "keywords.parquet", tables.KEYWORDS)
@@ -186,7 +189,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 def test_stage_writes_the_same_bytes_twice(run_folder: Path) -> None:
     def run() -> bytes:
-        names = ["items", "events", "keywords", "summaries", "documents"]
+        names = ["items", "properties", "events", "keywords", "summaries", "documents"]
         main(run_folder / "params.yaml", *(run_folder / f"{name}.parquet" for name in names))
         return (run_folder / "documents.parquet").read_bytes()
 
@@ -194,3 +197,15 @@ def test_stage_writes_the_same_bytes_twice(run_folder: Path) -> None:
     documents = tables.read(run_folder / "documents.parquet", tables.DOCUMENTS)
     assert documents.equals(documents.sort("window", "item_id"))
     assert documents.height == 5
+
+
+def test_attributes_stand_before_features() -> None:
+    items = ITEMS.head(1).with_columns(
+        features=pl.lit(["loud"]), categories=pl.lit(["Red", "Tall"]), size=pl.lit(7), hue=None
+    )
+    none = Documents(attributes=["categories", "hue", "size"], max_features=3)
+    empty = (KEYWORDS.clear(), SUMMARIES.clear(), EVENTS.clear())
+    (text,) = compose(items, *empty, none)["text"]
+    assert text.endswith("[Features] Red; Tall; 7")
+    with pytest.raises(UserError, match=r"documents.attributes names colour, and items have"):
+        compose(items, *empty, Documents(attributes=["colour"]))

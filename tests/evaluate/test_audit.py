@@ -56,7 +56,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         time.check_history(w.queries, w.events),
         time.check_properties(w.known, w.properties, w.events),
         texts.check_documents(
-            w.documents, w.items, w.events, w.keywords, w.summaries, params.documents
+            w.documents, w.items, w.events, w.keywords, w.summaries, params.documents, w.known
         ),
         texts.check_pairs(w.pairs, w.items, w.events, w.keywords, w.documents),
         texts.check_copies(w.queries, w.events),

@@ -4,7 +4,13 @@ import polars as pl
 
 from stages.core.log import progress
 from stages.core.params import Documents
-from stages.enrich.documents import document_text, one_line, quote_reviews, rank_keywords
+from stages.enrich.documents import (
+    document_text,
+    one_line,
+    quote_reviews,
+    rank_keywords,
+    with_attributes,
+)
 
 _CHUNK = 20_000
 """Pairs whose item's keywords are held at once."""
@@ -30,7 +36,9 @@ def positives(
     frame = (
         pairs.join(numbered, on="event_id", how="left", maintain_order="left")
         .join(
-            items.select("item_id", "title", features.list.head(documents.max_features)),
+            with_attributes(items, documents.attributes).select(
+                "item_id", "title", features.list.head(documents.max_features)
+            ),
             on="item_id",
             how="left",
             maintain_order="left",

@@ -1,6 +1,10 @@
 """The parts of a document and how they are joined; `pairs` joins them without one review."""
 
+from collections.abc import Sequence
+
 import polars as pl
+
+from stages.core.log import UserError
 
 
 def rank_keywords(keywords: pl.DataFrame, limit: int | None = None) -> pl.DataFrame:
@@ -39,6 +43,27 @@ def quote_reviews(reviews: pl.DataFrame, limit: int) -> pl.DataFrame:
         .group_by("item_id", maintain_order=True)
         .agg("quotes")
     )
+
+
+def with_attributes(items: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Put the values of columns before an item's features: those of a list one by one, nulls none.
+
+    Raises:
+        UserError: items have no such column.
+    """
+    if missing := [name for name in names if name not in items.columns]:
+        raise UserError(
+            f"documents.attributes names {', '.join(missing)}, and items have "
+            f"{', '.join(items.columns)}; correct it in the params file"
+        )
+    values = [
+        pl.col(name).cast(pl.List(pl.String))
+        if isinstance(items.schema[name], pl.List)
+        else pl.concat_list(pl.col(name).cast(pl.String))
+        for name in names
+    ]
+    features = pl.concat_list(*values, "features").list.drop_nulls()
+    return items.with_columns(features=features) if names else items
 
 
 def one_line(text: pl.Expr) -> pl.Expr:

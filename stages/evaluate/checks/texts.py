@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from stages.core import catalogue
 from stages.core.params import Documents
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT, WINDOWS
 from stages.enrich.documents import compose
@@ -21,6 +22,7 @@ def check_documents(
     keywords: pl.DataFrame,
     summaries: pl.DataFrame,
     settings: Documents,
+    properties: pl.DataFrame,
 ) -> Check:
     """Documents hold no word of a review that is later than their window.
 
@@ -34,6 +36,7 @@ def check_documents(
         keywords: event_id, item_id, keywords.
         summaries: item_id, summary.
         settings: how documents are composed.
+        properties: of items, as the windows knew them.
     """
     faults = {}
     for window in WINDOWS:
@@ -46,7 +49,8 @@ def check_documents(
             mine, _only(unread, read), "item_id"
         )
         faults[f"later reviews quoted in {window} documents"] = _quoted(mine, later, reviews)
-        due = compose(items, read, summaries, reviews, settings)
+        known = catalogue.of_window(items, properties, window)
+        due = compose(known, read, summaries, reviews, settings)
         both = mine.join(due, on="item_id", how="full", coalesce=True, suffix="_due")
         wrong = both.filter(~pl.col("text").eq_missing(pl.col("text_due")))
         faults[f"{window} documents that are not what their window gives"] = wrong["item_id"]
