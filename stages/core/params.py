@@ -669,6 +669,9 @@ class Lightgbm(Section):
     leaves: Annotated[int, Field(ge=2)] = Field(15, description="Most leaves of a tree.")
     min_leaf: Positive = Field(50, description="Fewest examples in a leaf.")
     feature_share: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="Features a tree.")
+    truncation: Positive = Field(
+        30, description="Places, from the top, of which each is compared with all below it."
+    )
     early_stopping: Positive = Field(50, description="Trees without gain on valid NDCG@5.")
 
 

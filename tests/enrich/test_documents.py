@@ -130,7 +130,7 @@ def frames(rows: list[Any], split: str, prefix: str) -> tuple[pl.DataFrame, pl.D
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(reviews, reviews, reviews, st.integers(0, 3))
 def test_later_reviews_change_no_earlier_window(
     early: list[Any], ranked: list[Any], late: list[Any], quoted: int
@@ -147,7 +147,7 @@ def test_later_reviews_change_no_earlier_window(
     assert texts(composed(3), "train") == texts(composed(2), "train")
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(reviews, st.randoms(use_true_random=False))
 def test_order_of_rows_does_not_matter(rows: list[Any], random: Any) -> None:
     events, keywords = frames(rows, "fit", "f")

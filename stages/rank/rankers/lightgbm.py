@@ -41,6 +41,7 @@ class LightgbmRanker:
                 "num_leaves": self._params.leaves,
                 "min_data_in_leaf": self._params.min_leaf,
                 "feature_fraction": self._params.feature_share,
+                "lambdarank_truncation_level": self._params.truncation,
                 "seed": self._seed,
                 "deterministic": True,
                 "force_row_wise": True,
