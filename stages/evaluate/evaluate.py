@@ -45,12 +45,15 @@ def main(
     coverage: dict[str, dict[str, Figures]] = {split: {} for split in SPLITS}
     sources: dict[str, Path] = {n: candidates_folder / f"{n}.parquet" for n in params.retrievers}
     sources[measures.BLEND] = blend_file
+    alone: measures.Measured = {split: {} for split in RANKED}
     for name, path in progress(sources.items(), desc="retrievers"):
         lists = tables.read(path, tables.CANDIDATES, columns)
         for split, part in asked.items():
             own = lists.join(part.select("query_id"), on="query_id", how="semi")
             retrieved[split][name] = metrics.retrieval_metrics(own, part)
             coverage[split][name] = measures.covered(own, items.height) if part.height else {}
+            if split in RANKED and name != measures.BLEND:
+                alone[split][name] = metrics.ranking_metrics(own, part)
     found = {split: bootstrap.of(frames) for split, frames in retrieved.items()}
     retrieval = measures.by_system(
         {s: {n: figures | coverage[s][n] for n, figures in f.items()} for s, f in found.items()}
@@ -75,6 +78,8 @@ def main(
 
     retrievers = measures.retriever_pairs(sources, retrieved["valid"])
     against = measures.ranker_pairs(ranked["valid"])
+    best = measures.best_alone(alone)
+    over_best = [(name, best) for name in ranked["valid"]]
     comparisons: dict[str, Any] = {}
     slices: dict[str, Any] = {}
     lost: dict[str, Any] = {}
@@ -83,6 +88,9 @@ def main(
         comparisons[split] = {
             "retrieval": bootstrap.differences(first, retrievers, metrics.RETRIEVAL),
             "ranking": bootstrap.differences(second, against, metrics.RANKING),
+            "over_best_retriever": bootstrap.differences(
+                second | {best: alone[split][best]}, over_best, metrics.RANKING
+            ),
         }
         parts = slices_of(queries, events, items, split, params.evaluate.tail)
         both = {"retrieval": first, "ranking": second}
@@ -97,6 +105,9 @@ def main(
     write_json(metrics_folder / "retrieval.json", retrieval)
     write_json(metrics_folder / "ranking.json", ranking)
     details = {
+        "best_retriever": {
+            split: bootstrap.of({best: frames[best]}) for split, frames in alone.items()
+        },
         "comparisons": comparisons,
         "slices": slices,
         "attribution": lost,

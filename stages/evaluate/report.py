@@ -106,6 +106,7 @@ def main(
             "tiles": content.tiles(retrieval, ranking, comparisons),
             "tables": content.tables(retrieval, ranking),
             "figures": content.figures(retrieval, ranking, comparisons, found["slices"], lost),
+            "shortcomings": content.shortcomings(found["slices"]["test"], comparisons["test"]),
             "honest": content.honest(found["rank_slice"]),
             "learned": content.learned(
                 read_importances(rankers_folder, list(params.rankers)), points

@@ -153,6 +153,40 @@ def test_slices_part_the_queries_in_two(found: dict[str, Any], world: World) -> 
     assert test["cold_users"]["ranking"] == {name: {} for name in ("blend", *RANKERS)}
 
 
+def test_rankers_are_held_against_the_best_retriever(found: dict[str, Any]) -> None:
+    """The tuned encoder is made the best of three here."""
+    assert set(found["best_retriever"]["test"]) == {"dense"}
+    over = found["comparisons"]["test"]["over_best_retriever"]
+    assert set(over) == {f"{name}_vs_dense" for name in ("blend", *RANKERS)}
+    alone = found["best_retriever"]["test"]["dense"]["ndcg@10"]["mean"]
+    ranked = found["ranking"]["lightgbm"]["test"]["ndcg@10"]["mean"]
+    change = over["lightgbm_vs_dense"]["ndcg@10"]["mean"]
+    assert ranked - alone == pytest.approx(change, abs=2e-6)
+
+
+def test_learned_retrievers_are_held_against_popular_by_slice() -> None:
+    slices = pl.DataFrame({"query_id": ["a", "b", "c"]}).with_columns(
+        pl.lit(name != "cold_users").alias(name) for name in SLICES
+    )
+    names = ("recall@10", "recall@100", "mrr")
+
+    def measured(value: float) -> pl.DataFrame:
+        return slices.select("query_id").with_columns(pl.lit(value).alias(n) for n in names)
+
+    frames = {"popular": measured(0.25), "als": measured(0.75), "bm25": measured(0.5)}
+    bootstrap = Bootstrap(Evaluate(bootstrap=100), 1)
+    made = measures.slice_figures(slices, {"retrieval": frames}, bootstrap)
+    assert set(made["warm_users"]["over_popular"]) == {"als_vs_popular"}
+    change = made["warm_users"]["over_popular"]["als_vs_popular"]["recall@10"]
+    assert change == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert made["cold_users"]["over_popular"] == {"als_vs_popular": {}}
+    del frames["popular"]
+    assert (
+        "over_popular"
+        not in measures.slice_figures(slices, {"retrieval": frames}, bootstrap)["warm_users"]
+    )
+
+
 def test_rank_slice_compares_with_valid(found: dict[str, Any]) -> None:
     assert set(found["rank_slice"]) == {*RETRIEVERS, "blend"}
     for name, figures in found["rank_slice"].items():

@@ -171,6 +171,7 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
                 found["slices"],
                 found["attribution"],
             ),
+            "shortcomings": ["als is not surely better than popular."],
             "honest": content.honest({"bm25": {}}),
             "learned": {},
             "gate": "",
@@ -189,6 +190,7 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
     )
     assert '<span class="badge failed">fails</span>' in page
     assert "audit: 0 of 1 checks pass" in page
+    assert "als is not surely better than popular." in page
     assert "<b>This is no split by time: the data has no times" in page
 
 
@@ -264,3 +266,23 @@ def test_a_stage_says_what_it_does(stage: Any) -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
     assert "--params" in result.output
+
+
+def test_what_is_not_surely_better_than_popular_is_said() -> None:
+    def change(low: float, high: float) -> dict[str, dict[str, float]]:
+        return {"recall@10": {"mean": (low + high) / 2, "low": low, "high": high}}
+
+    warm = {"als_vs_popular": change(-0.01, 0.03), "item_knn_vs_popular": change(0.01, 0.03)}
+    cold = {"als_vs_popular": change(-0.1, 0.0), "content_vs_popular": change(0.0, 0.02)}
+    slices = {"warm_users": {"over_popular": warm}, "cold_items": {"over_popular": cold}}
+    blend = {"blend_vs_popular": change(0.1, 0.2), "blend_vs_als": change(-0.03, -0.01)}
+    said = content.shortcomings(slices, {"retrieval": blend})
+    assert said == [
+        "als is not surely better than popular for users that are known: Recall@10 +0.010 "
+        "(−0.010 to +0.030).",
+        "content is not surely better than popular for items that are new: Recall@10 +0.010 "
+        "(+0.000 to +0.020).",
+        "The blend is surely worse than als: Recall@10 −0.020 (−0.030 to −0.010).",
+    ]
+    words_only: dict[str, dict[str, object]] = {"warm_users": {}, "cold_items": {}}
+    assert content.shortcomings(words_only, {"retrieval": {"blend_vs_bm25": change(0, 1)}}) == []

@@ -11,6 +11,8 @@ from stages.evaluate.figures.intervals import Bootstrap, Figures, PerQuery
 from stages.evaluate.figures.slices import SLICES
 
 BLEND = "blend"
+LEARNED = ("item_knn", "als", "two_tower", "content")
+"""Retrievers of histories that must be better than what is popular, to be worth their while."""
 BASELINES = ("bm25", "popular")
 """Of these the first that runs is what the others are held against."""
 ATTRIBUTED = ("ndcg@3", "ndcg@5", "ndcg@10", "map", "mrr")
@@ -92,10 +94,25 @@ def ranker_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, BLEND) for name in rankers] + list(combinations(rankers, 2))
 
 
+def best_alone(alone: Mapping[str, PerQuery]) -> str:
+    """Return the retriever of largest NDCG@10 on valid, what rankers are held against.
+
+    Args:
+        alone: `metrics.ranking_metrics` of each retriever's own list, by split.
+    """
+
+    def on_valid(name: str) -> float:
+        return float(alone["valid"][name].select(pl.col("ndcg@10").mean().fill_null(0.0)).item())
+
+    return max(sorted(alone["valid"]), key=on_valid)
+
+
 def slice_figures(
     slices: pl.DataFrame, measured: Mapping[str, PerQuery], bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Return {slice: {"queries": count, "retrieval": figures, "ranking": figures}} of a split.
+
+    Where popular runs, `over_popular` holds the paired differences of the learned retrievers.
 
     Args:
         slices: the result of `slices_of`.
@@ -109,6 +126,9 @@ def slice_figures(
         for kind, frames in measured.items():
             inside = {system: frame.filter(rows) for system, frame in frames.items()}
             found[name][kind] = bootstrap.of(inside, SLICED[kind])
+            pairs = [(system, "popular") for system in LEARNED if system in inside]
+            if "popular" in inside and pairs:
+                found[name]["over_popular"] = bootstrap.differences(inside, pairs, SLICED[kind])
     return found
 
 

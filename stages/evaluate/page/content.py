@@ -186,6 +186,35 @@ def figures(
     return drawn
 
 
+def shortcomings(slices: Mapping[str, Any], comparisons: Mapping[str, Any]) -> list[str]:
+    """Say of which retrievers it is not sure that they are worth their while, on test.
+
+    A learned one must beat popular for users that are known, one that finds new items for these
+    too, and the blend must not be worse than its best part.
+    """
+    said = []
+    for name, about, systems in (
+        ("warm_users", "users that are known", None),
+        ("cold_items", "items that are new", ("two_tower", "content")),
+    ):
+        for pair, figures in slices[name].get("over_popular", {}).items():
+            system, change = pair.removesuffix("_vs_popular"), figures.get("recall@10")
+            if change is None or change["low"] > 0 or (systems and system not in systems):
+                continue
+            said.append(
+                f"{system} is not surely better than popular for {about}: Recall@10 "
+                f"{_number(change['mean'], '+')} ({_range(change, '+')})."
+            )
+    for pair, figures in comparisons["retrieval"].items():
+        change = figures.get("recall@10")
+        if pair.startswith("blend_vs_") and change is not None and change["high"] < 0:
+            said.append(
+                f"The blend is surely worse than {pair.removeprefix('blend_vs_')}: Recall@10 "
+                f"{_number(change['mean'], '+')} ({_range(change, '+')})."
+            )
+    return said
+
+
 def split_in_words(cuts: Mapping[str, Any]) -> str | None:
     """Return what a reader must know of a split that is not one by time; none of one that is.
 
