@@ -52,6 +52,8 @@ SMALL_LOG = {
     "ingest.interactions.columns": {"user": "who", "item": "what", "time": "at"},
     "ingest.interactions.time_unit": "iso",
     "candidates.top_k": 20,
+    "fit.two_tower.dim": 16,
+    "fit.two_tower.hidden": [32],
     "evaluate.bootstrap": 200,
     "audit.max_rank_excess": 0.9,
 }

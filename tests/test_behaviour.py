@@ -57,7 +57,7 @@ def test_the_service_answers_by_history(small_log_run: Checkout) -> None:
         check_similar(client)
         refused = client.post("/search", json={"query": "a serum"})
         assert refused.status_code == 400
-        assert "retrievers, popular, item_knn, als, read no words" in refused.text
+        assert "retrievers, popular, item_knn, als, two_tower, read no words" in refused.text
         refused = client.post("/recommend", json={"history": [], "top_k": 0})
         assert refused.status_code == 400
         assert "top_k is 0" in refused.text
@@ -98,7 +98,7 @@ def check_strategies(client: httpx.Client) -> None:
     assert scores == sorted(scores, reverse=True)
     refused = client.post("/recommend", json=asked | {"strategy": "content"})
     assert refused.status_code == 400
-    assert "this bundle has ranked, blend, popular, item_knn, als" in refused.text
+    assert "this bundle has ranked, blend, popular, item_knn, als, two_tower" in refused.text
 
 
 def check_similar(client: httpx.Client) -> None:
