@@ -10,7 +10,11 @@ from stages.core.storage import read_json
 
 RETRIEVAL = ("recall@1", "recall@10", "recall@50", "recall@100", "mrr")
 RANKING = ("ndcg@3", "ndcg@5", "ndcg@10", "mrr")
-COMPARED = ("recall@10", "mrr", "ndcg@5", "ndcg@10")
+COMPARED = {
+    "retrieval": ("recall@10", "mrr"),
+    "ranking": ("mrr", "ndcg@5"),
+    "over_best_retriever": ("ndcg@10",),
+}
 
 
 def table(report: dict[str, Any], metrics: tuple[str, ...]) -> list[str]:
@@ -47,11 +51,11 @@ def over_popular(slices: dict[str, Any]) -> list[str]:
 def differences(comparisons: dict[str, Any]) -> list[str]:
     """One row a paired comparison on test."""
     lines = ["| test, paired | metric | difference |", "|---|---|---|"]
-    for kind in ("retrieval", "ranking", "over_best_retriever"):
+    for kind, compared in COMPARED.items():
         for pair, metrics in comparisons["test"][kind].items():
             lines += [
                 f"| {pair} | {metric} | {_cell(metrics[metric])} |"
-                for metric in COMPARED
+                for metric in compared
                 if metric in metrics
             ]
     return lines
