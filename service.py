@@ -96,7 +96,7 @@ class Search:
         if not self._recommender.reads_history:
             raise BadInput(
                 f"this bundle's retrievers, {_named(manifest)}, answer words only; put popular, "
-                "item_knn or als among them"
+                "item_knn, als, two_tower or content among them"
             )
         if user_id is not None and history is not None:
             raise BadInput("both user_id and history are given; send one of them")
@@ -133,7 +133,7 @@ class Search:
         if not self._recommender.alike:
             raise BadInput(
                 f"this bundle's retrievers, {_named(manifest)}, do not tell what goes with an "
-                "item; put item_knn, als or content among them"
+                "item; put item_knn, als, two_tower or content among them"
             )
         if not self._recommender.known([item_id]):
             raise BadInput(f"item_id {item_id!r} is not in the bundle's catalogue")

@@ -88,6 +88,7 @@ def write_retailrocket(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def retailrocket(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     settings = QUICK | {"ingest.hm_retailrocket.parts": "retailrocket"}
+    settings["fit.popular.segments"] = ["category"]
     settings["retrievers"] = ["popular", "item_knn", "als", "two_tower"]
     run = Checkout(tmp_path_factory.mktemp("rr"), "hm_retailrocket", settings)
     write_retailrocket(run.folder / "data" / "raw")

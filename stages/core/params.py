@@ -17,8 +17,8 @@ RetrieverName = Literal[
 READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als", "two_tower", "content")
 """Retrievers that answer a query without words, by who asks and what they chose before.
 
-They know the items of their window's events; `content` those that it can describe, `two_tower` the
-whole catalogue.
+They know the items of their window's events; `content` and `two_tower` also those of which
+something is said.
 """
 Event = Literal["view", "cart", "purchase", "rate"]
 RankerName = Literal["lightgbm", "xgboost"]
@@ -219,6 +219,9 @@ class Split(Section):
     min_item_events: Positive = Field(
         1, description="Items of fewer events in the whole log are left out."
     )
+    max_queries: Positive | None = Field(
+        None, description="Held-out queries of a split at the most, drawn; null for all."
+    )
     core: bool = Field(
         False, description="Both minimums until all that is left has them (k-core); else once."
     )
@@ -407,7 +410,7 @@ class Embed(Section):
 
 
 class Popular(Section):
-    """What many choose now, the same for everybody."""
+    """What many choose now, of all or of a segment."""
 
     half_life_days: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Days after which an event counts half."
@@ -623,7 +626,7 @@ class Examples(Section):
     rating_prior: Annotated[float, Field(ge=0)] = Field(
         5.0, description="Reviews of the mean rating that every item is credited with."
     )
-    max_history: Positive = Field(50, description="Newest items of a history that are looked at.")
+    max_history: Positive = Field(50, description="Newest moments of a history that are looked at.")
 
 
 class Evaluate(Section):
@@ -706,7 +709,7 @@ class Bundle(Section):
     max_query_chars: Positive = Field(4000, description="Longer queries are refused.")
     max_top_k: Positive = Field(100, description="Largest top_k of a request.")
     max_history: Annotated[int, Field(ge=0)] = Field(
-        50, description="Newest events kept of each user, for requests by user_id; 0 for none."
+        50, description="Newest moments kept of each user, for requests by user_id; 0 for none."
     )
 
 
@@ -763,6 +766,13 @@ class Params(Section):
             raise ValueError(
                 "ingest.interactions.columns.time is null, and without times there is no cut in "
                 "time: split.method must be leave_last_out, which holds out by user"
+            )
+        shops = self.ingest.hm_retailrocket.parts
+        strange = set(self.fit.popular.segments) - {"category", "part"}
+        if self.ingest.source == "hm_retailrocket" and shops == "retailrocket" and strange:
+            raise ValueError(
+                f"fit.popular.segments names {', '.join(sorted(strange))}, and RetailRocket says "
+                "nothing of its visitors; take [category]"
             )
         if self.bundle.ranker != "best" and self.bundle.ranker not in self.rankers:
             raise ValueError(

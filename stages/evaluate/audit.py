@@ -126,6 +126,7 @@ def main(
             *(examples, items, events, documents, queries, candidates, blend),
             params.examples,
             known,
+            params.retrievers,
         ),
         learning.check_shuffled(examples, queries, bootstrap, limits.max_shuffled_auc),
         lists.check_scores(ranked, queries, blend),

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import polars as pl
 import typer
 
@@ -69,14 +70,21 @@ def leave_last_out(events: pl.DataFrame, seed: int) -> pl.DataFrame:
     return marked
 
 
-def review_queries(events: pl.DataFrame) -> pl.DataFrame:
-    """Return a query for each review with text in rank, valid and test, as its moment knew it."""
+def review_queries(events: pl.DataFrame, most: int | None = None, seed: int = 0) -> pl.DataFrame:
+    """Return a query for each review with text in rank, valid and test, as its moment knew it.
+
+    Args:
+        events: with the column split.
+        most: queries of a split; more are drawn from by the seed.
+        seed: decides the draw.
+    """
     from stages.prepare.splitting.histories import histories
 
     held_out = (pl.col("split") != "fit") & (pl.col("event") == "rate")
     asked = events.select("event_id", "user_id", "item_id", "timestamp", "text", "split", "event")
     rows = asked.with_row_index("row").filter(held_out)
     rows = rows.filter((pl.col("text").str.strip_chars() != "").fill_null(False))
+    rows = _drawn(rows, most, seed)
     return rows.select(
         pl.col("event_id").alias("query_id"),
         "user_id",
@@ -88,11 +96,11 @@ def review_queries(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def moment_queries(events: pl.DataFrame) -> pl.DataFrame:
+def moment_queries(events: pl.DataFrame, most: int | None = None, seed: int = 0) -> pl.DataFrame:
     """Return a query without words for each user and moment in rank, valid and test.
 
     Its targets are what the user chose then, all at once; its id is that of the first of these
-    events.
+    events. For the arguments see `review_queries`.
     """
     from stages.prepare.splitting.histories import histories
 
@@ -106,6 +114,7 @@ def moment_queries(events: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("event_id")
     )
+    moments = _drawn(moments, most, seed)
     return moments.select(
         pl.col("event_id").alias("query_id"),
         "user_id",
@@ -115,6 +124,15 @@ def moment_queries(events: pl.DataFrame) -> pl.DataFrame:
         targets="targets",
         split="split",
     )
+
+
+def _drawn(asked: pl.DataFrame, most: int | None, seed: int) -> pl.DataFrame:
+    """Keep `most` rows of each split, in their order."""
+    if most is None:
+        return asked
+    lots = pl.Series(np.random.default_rng(seed).permutation(asked.height))
+    place = lots.to_frame("lot").select(pl.col("lot").rank("ordinal").over(asked["split"]))
+    return asked.filter(place.to_series() <= most)
 
 
 def _last(times: pl.Series, share: float) -> int:
@@ -169,7 +187,7 @@ def main(
     with ThreadPoolExecutor(1) as writer:  # Texts compress while histories are looked up.
         writing = writer.submit(tables.write, marked, split_events, tables.SPLIT_EVENTS)
         make = review_queries if params.split.queries == "reviews" else moment_queries
-        asked = make(marked)
+        asked = make(marked, params.split.max_queries, params.seed)
         tables.write(asked, queries, tables.QUERIES)
         known = as_of_windows(tables.read(properties, tables.PROPERTIES), marked)
         tables.write(known, split_properties, tables.SPLIT_PROPERTIES)

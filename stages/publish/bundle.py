@@ -23,6 +23,7 @@ LIBRARIES = (
     "sentence-transformers",
     "transformers",
     "bm25s",
+    "faiss-cpu",
     "lightgbm",
     "xgboost",
     "polars",
@@ -43,17 +44,19 @@ def test_figures(report: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def newest(events: pl.DataFrame, count: int) -> pl.DataFrame:
-    """Return user_id, sorted, and history: the user's newest events of the whole log, oldest first.
+    """Return user_id, sorted, and history: a user's newest moments of the whole log, oldest first.
 
     What a user did tells nothing about others, so held-out parts are in it: it is what a query of
     now brings.
 
     Args:
         events: user_id, item_id, timestamp.
-        count: events of a user at the most.
+        count: moments of a user at the most.
     """
     ordered = events.sort("user_id", "timestamp", "item_id")
-    kept = ordered.filter(pl.int_range(pl.len(), 0, -1).over("user_id") <= count)
+    kept = ordered.filter(
+        pl.col("timestamp").rank("dense", descending=True).over("user_id") <= count
+    )
     return kept.group_by("user_id", maintain_order=True).agg(
         history=pl.struct("item_id", "timestamp")
     )

@@ -14,6 +14,9 @@ from stages.rank.features import FeatureProgram
 
 log = get_logger(__name__)
 
+_CHUNK = 20_000
+"""Queries whose candidates are described at once."""
+
 
 def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """Add `split` and `relevance`: 1 where the item is among the query's targets, else 0."""
@@ -65,7 +68,10 @@ def main(
             asked = queries.filter(pl.col("split").is_in(splits))
             mine = candidates.join(asked, on="query_id", how="semi")
             theirs = blended.join(asked, on="query_id", how="semi")
-            made.append(label(program.transform(asked, mine, theirs), asked))
+            for start in range(0, max(asked.height, 1), _CHUNK):
+                some = asked.slice(start, _CHUNK)
+                parts = (one.join(some, on="query_id", how="semi") for one in (mine, theirs))
+                made.append(label(program.transform(some, *parts), some))
     examples = pl.concat(made)
     tables.write(examples, examples_file, tables.EXAMPLES)
     log.info(

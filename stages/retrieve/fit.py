@@ -12,6 +12,7 @@ from stages.core.catalogue import of_window as catalogue_of
 from stages.core.log import get_logger, run
 from stages.core.params import RetrieverName, load_params
 from stages.core.storage import atomic_folder
+from stages.core.windows import impressions_of
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import ENCODER_OF, READS_VECTORS, TrainingData, make_retriever
 
@@ -41,7 +42,7 @@ def of_window(
         None if embeddings is None else embeddings.filter(window=window).sort("item_id"),
         encoder,
         known,
-        impressions.filter(pl.col("timestamp") <= known["timestamp"].max()),
+        impressions_of(impressions, events, window),
         items,
         users,
         pictures,

@@ -77,6 +77,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
             *(w.examples, w.items, w.events, w.documents, w.queries, w.candidates, w.blend),
             params.examples,
             w.known,
+            params.retrievers,
         ),
         learning.check_shuffled(w.examples, w.queries, bootstrap, limits.max_shuffled_auc),
         lists.check_scores(ranked, w.queries, w.blend),
@@ -347,6 +348,7 @@ def moved(world: World, old: str, new: str) -> World:
         ("test", "fit", "users whose last event is not held out"),
         ("rank", "test", "events held out with another of their user and part"),
         ("test", "rank", "users whose last event is not held out"),
+        ("valid", "fit", "users of whom other than the last three events are held out"),
     ],
 )
 def test_a_user_s_order_is_kept(old: str, new: str, said: str) -> None:
@@ -429,6 +431,15 @@ def test_by_towers_only_items_of_which_something_is_said_are_found(world: World)
     dated = pl.DataFrame({"window": ["fit", "train"], "item_id": [gone, gone]})
     assert check(rest, unseen, dated.cast({"window": undated.schema["window"]}))
     assert not check(rest, unseen, undated.select("window", "item_id"))
+
+
+def test_a_retriever_that_found_nothing_has_its_columns_all_the_same(world: World) -> None:
+    params = world.params.model_copy(update={"retrievers": [*world.params.retrievers, "als"]})
+    w = world.replace(params=params)
+    with_empty = w.examples.with_columns(
+        pl.lit(None, pl.Float32).alias(f"als_{name}") for name in ("score", "rank", "gap")
+    )
+    assert audited(w.replace(examples=with_empty))["features"].passed
 
 
 def test_an_item_unknown_to_the_window_is_no_candidate(world: World) -> None:

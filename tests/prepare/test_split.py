@@ -205,3 +205,17 @@ def test_a_moment_is_one_query_without_words():
     assert asked["split"].to_list() == ["valid", "test"]
     past = [[step["item_id"] for step in history] for history in asked["history"].to_list()]
     assert past == [["a", "b"], ["a"]]
+
+
+def test_so_many_queries_of_a_split_are_drawn() -> None:
+    rows = [(f"u{n}", f"i{n % 7}", 10 * n) for n in range(60)]
+    marked = split.mark(events(*rows), {"fit": 200, "rank": 400, "valid": 500})
+    for make in (split.review_queries, split.moment_queries):
+        every = make(marked)
+        some = make(marked, 5, 1)
+        assert some.group_by("split").len()["len"].to_list() == [5] * 3
+        assert some.join(every, on="query_id", how="semi").equals(some)
+        assert some["query_id"].is_sorted()
+        assert make(marked, 5, 1).equals(some)
+        assert not make(marked, 5, 2).equals(some)
+        assert make(marked, 1000, 1).equals(every)

@@ -7,6 +7,7 @@ import polars as pl
 from stages.core import catalogue
 from stages.core.params import Popular
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
+from stages.core.windows import impressions_of
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.retrieve.retrievers import TrainingData
 from stages.retrieve.retrievers.popular import PopularRetriever
@@ -52,7 +53,7 @@ def check_hotness(
         asked = queries.filter(split=split).sort("query_id")
         asked = asked.gather_every(max(-(-asked.height // _SAMPLE), 1))
         behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
-        past = impressions.filter(pl.col("timestamp") <= behind["timestamp"].max())
+        past = impressions_of(impressions, events, window)
         again = PopularRetriever(params)
         known = catalogue.of_window(items, properties, window)
         data = TrainingData(
@@ -109,5 +110,7 @@ def check_negatives(drawn: ByWindow, events: pl.DataFrame) -> Check:
         faults[f"items that {name} draws otherwise than window {window} chose them"] = wrong[
             "item_id"
         ]
-    fine = "Negatives are drawn by the events of their window." if drawn else "None draws any."
+    fine = (
+        "Negatives are drawn by how often their window chose them." if drawn else "None draws any."
+    )
     return verdict("negatives", faults, fine, {"items": sum(one.height for one in drawn.values())})

@@ -100,6 +100,7 @@ def check_features(
     blend: pl.DataFrame,
     params: Examples,
     properties: pl.DataFrame,
+    retrievers: Sequence[str],
 ) -> Check:
     """Features are those that the window behind their query, and the query's own past, give.
 
@@ -116,6 +117,7 @@ def check_features(
         blend: the blended candidates.
         params: of the feature program.
         properties: of items, as the windows knew them.
+        retrievers: names of all that ran, whether they found anything or not.
     """
     faults: dict[str, pl.Series] = {}
     checked = 0
@@ -133,7 +135,7 @@ def check_features(
         if chosen.is_empty():
             continue
         rows = examples.join(asked, on="query_id", how="semi").sort("query_id", "item_id")
-        program = FeatureProgram(params, candidates["retriever"].unique().to_list())
+        program = FeatureProgram(params, retrievers)
         known = catalogue.of_window(items, properties, window)
         program.fit(known, documents.filter(window=window), behind)
         mine = candidates.join(asked, on="query_id", how="semi")
@@ -141,7 +143,7 @@ def check_features(
         due = program.transform(chosen, mine, theirs).sort("query_id", "item_id")
         counted = {
             "item_events": _counts(rows, chosen, behind),
-            "user_history": _past(rows, chosen, events),
+            "user_history": _past(rows, chosen, events).clip(upper_bound=params.max_history),
         }
         for name, values in counted.items():
             if name in names:

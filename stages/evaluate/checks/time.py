@@ -192,6 +192,11 @@ def _check_last_out(events: pl.DataFrame) -> Check:
     tied = ordered.filter(pl.struct("user_id", "timestamp").is_duplicated())
     twice = ordered.filter(pl.col("split") != "fit", pl.struct("user_id", "split").is_duplicated())
     kept = by_user.filter(pl.col("len") > 1, pl.col("split") != "test")
+    due = pl.min_horizontal(pl.col("len") - 1, 3)
+    held = ordered.filter(pl.col("split") != "fit").group_by("user_id").len("held")
+    fewer = by_user.join(held, on="user_id", how="left").filter(
+        pl.col("held").fill_null(0) != due.cast(pl.UInt32)
+    )
     counts = {part: events.filter(split=part).height for part in PARTS}
     return verdict(
         "cuts",
@@ -200,6 +205,7 @@ def _check_last_out(events: pl.DataFrame) -> Check:
             "events of one user at one time": tied["event_id"],
             "events held out with another of their user and part": twice["event_id"],
             "users whose last event is not held out": kept["user_id"],
+            "users of whom other than the last three events are held out": fewer["user_id"],
         },
         f"Each user's last events are held out, one a part: {counts['test']:,} in test. No cut in "
         "time: what answers has learned from what others did later.",

@@ -8,13 +8,13 @@ from typing import Any, Self
 import polars as pl
 
 from stages.core.params import READS_HISTORY, RetrieverName
-from stages.core.tables import HISTORY, QUERIES, TIME
+from stages.core.tables import CANDIDATES, HISTORY, QUERIES, TIME
 from stages.publish.serving.manifest import Manifest, read_manifest
 from stages.rank.features import FeatureProgram
 from stages.rank.rankers import Ranker, load_ranker
 from stages.rank.rankers.base import scores_frame
 from stages.retrieve.blending.fusion import Fusion
-from stages.retrieve.retrievers import Retriever, load_retriever
+from stages.retrieve.retrievers import KnowsItems, Retriever, load_retriever
 
 RANKED, BLEND = "ranked", "blend"
 """Strategies beside the names of retrievers: retrieved, blended and ranked; or not ranked."""
@@ -100,8 +100,11 @@ class Recommender:
         It is what someone is given who chose that item and nothing else, but for what is popular.
         """
         query = history_queries([[item_id]])
-        found = [self._retrievers[name].retrieve(query, self.manifest.top_k) for name in self.alike]
-        weights = {str(name): self._fusion.weights[name] for name in self.alike}
+        asked = {name: one for name, one in self.alike.items() if one.knows(item_id)}
+        found = [one.retrieve(query, self.manifest.top_k) for one in asked.values()]
+        if not found:
+            return self._unranked(pl.DataFrame(schema=CANDIDATES.columns), top_k)
+        weights = {str(name): self._fusion.weights[name] for name in asked}
         blended = replace(self._fusion, weights=weights).blend(pl.concat(found), top_k + 1)
         return self._unranked(blended.filter(pl.col("item_id") != item_id), top_k)
 
@@ -128,9 +131,9 @@ class Recommender:
         return [RANKED, BLEND, *self._retrievers]
 
     @property
-    def alike(self) -> list[RetrieverName]:
+    def alike(self) -> dict[RetrieverName, KnowsItems]:
         """Retrievers that tell what goes with an item."""
-        return [name for name in self._retrievers if name in READS_HISTORY and name != "popular"]
+        return {name: one for name, one in self._retrievers.items() if isinstance(one, KnowsItems)}
 
     def history_of(self, user_id: str) -> pl.Series:
         """Return what the bundle knows of a user: item_id and timestamp, oldest first."""

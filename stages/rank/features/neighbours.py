@@ -93,7 +93,9 @@ class Neighbours:
 
     def save(self, folder: Path) -> None:
         """Write the similarities into an existing folder."""
-        self._pairs.write_parquet(folder / "similar.parquet", compression="lz4")
+        columns = {name: self._values[:-1, n] for n, name in enumerate(SIMILARITIES)}
+        pairs = pl.DataFrame({"pair": self._keys[:-1], **columns})
+        pairs.write_parquet(folder / "similar.parquet", compression="lz4")
 
     def load(self, folder: Path, item_ids: pl.Series) -> Self:
         """Read what `save` wrote."""
@@ -101,7 +103,7 @@ class Neighbours:
         return self
 
     def _hold(self, pairs: pl.DataFrame, item_ids: pl.Series) -> None:
-        self._pairs, self._item_ids = pairs, item_ids
+        self._item_ids = item_ids
         self._keys = np.append(pairs["pair"].to_numpy(), -1)
         none = np.zeros((1, len(SIMILARITIES)), np.float32)
         self._values = np.concatenate([pairs.select(list(SIMILARITIES)).to_numpy(), none])

@@ -87,7 +87,9 @@ class FeatureProgram:
             queries.select(
                 "query_id",
                 "user_id",
-                user_history=pl.col("history").list.len(),
+                user_history=pl.col("history")
+                .list.len()
+                .clip(upper_bound=self._params.max_history),
                 user_days_since_last=(
                     pl.col("timestamp") - pl.col("history").list.last().struct.field("timestamp")
                 ).dt.total_milliseconds()

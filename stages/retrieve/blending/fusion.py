@@ -22,7 +22,8 @@ class Fusion:
 
     `rrf` is reciprocal rank fusion (Cormack et al., 2009): the sum of weight / (rrf_k + rank).
     `weighted` is the weighted sum of scores, each standardised over its query's candidates; an item
-    that a retriever did not find has that retriever's lowest score of the query. `interleave`
+    that a retriever did not find has that retriever's lowest score of the query, or one less where
+    it scores all alike. `interleave`
     takes from the lists in turn, each as often as its weight says (stride scheduling; Waldspurger,
     1995): the item at rank r of a list of weight w is due at (r - 1/2) / w, at the earliest of all
     lists that hold it; its score is the inverse of that.
@@ -96,8 +97,16 @@ class Fusion:
         )
         least: Any = 0.0
         if self.method == "weighted":
+            # What scores all alike still tells what it found from what it did not.
+            low, high = (
+                {n: end(pl.col(n)).over("query_id") for n in names}
+                for end in (pl.Expr.min, pl.Expr.max)
+            )
             filled = [
-                pl.col(n).fill_null(pl.col(n).min().over("query_id")).fill_null(0.0) for n in names
+                pl.col(n)
+                .fill_null(pl.when(high[n] > low[n]).then(low[n]).otherwise(low[n] - 1))
+                .fill_null(0.0)
+                for n in names
             ]
         else:
             filled = [pl.col(n).fill_null(least) for n in names]

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from stages.core.params import Fit, RetrieverName
 from stages.retrieve.retrievers.base import ENCODER_OF, READS_VECTORS, Retriever, TrainingData
+from stages.retrieve.retrievers.history import KnowsItems
 
 __all__ = [
     "ENCODER_OF",
     "READS_VECTORS",
+    "KnowsItems",
     "Retriever",
     "TrainingData",
     "load_retriever",

@@ -16,13 +16,18 @@ from stages.core.search import FlatIndex
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.choices import Choices, choices
-from stages.retrieve.retrievers.history import past_items, without_past
+from stages.retrieve.retrievers.history import (
+    KnowsItems,
+    in_chunks,
+    past_items,
+    without_past,
+)
 
 _CHUNK = 4096
 """Queries that are answered at once."""
 
 
-class AlsRetriever:
+class AlsRetriever(KnowsItems):
     """Inner products of an item's factors with those that a query's history is folded into.
 
     The confidence in a choice is 1 + alpha x the sum of its events' weights (section 4
@@ -87,11 +92,7 @@ class AlsRetriever:
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Fold each history in and search; see `Retriever`."""
-        found = [
-            self._answer(queries.slice(start, _CHUNK), k)
-            for start in range(0, queries.height, _CHUNK)
-        ]
-        return pl.concat(found) if found else self._answer(queries, k)
+        return pl.concat(self._answer(part, k) for part in in_chunks(queries, _CHUNK))
 
     def save(self, folder: Path) -> None:
         """Write factors, items and parameters."""
@@ -143,6 +144,7 @@ class AlsRetriever:
             self._weight * often["len"].to_numpy(),
         )
         own = past if not self._params.repeat else past.clear()
+        own = own.unique(["query", "item"]).filter(pl.col("query").is_in(asked.implode()))
         own = own.with_columns(query=asked.search_sorted(own["query"]).cast(pl.UInt32))
         longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
         items, scores = self._index.search(users, k + longest)

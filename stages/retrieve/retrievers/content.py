@@ -11,7 +11,12 @@ from stages.core.params import Content
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.description import fuse
-from stages.retrieve.retrievers.history import past_items, without_past
+from stages.retrieve.retrievers.history import (
+    KnowsItems,
+    in_chunks,
+    past_items,
+    without_past,
+)
 from stages.retrieve.retrievers.nearest import NearestIndex
 
 _CHUNK = 4096
@@ -20,7 +25,7 @@ _CANCELLED = 1e-4
 """Length of a history's mean under which its items cancel out and nothing is like it."""
 
 
-class ContentRetriever:
+class ContentRetriever(KnowsItems):
     """Cosines of items with the decayed mean of the history's items.
 
     Items are vectors of their text, their picture, or both; see `fuse`. A history's newest moment
@@ -45,11 +50,7 @@ class ContentRetriever:
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Search with the mean of each history; see `Retriever`."""
-        found = [
-            self._answer(queries.slice(start, _CHUNK), k)
-            for start in range(0, queries.height, _CHUNK)
-        ]
-        return pl.concat(found) if found else self._answer(queries, k)
+        return pl.concat(self._answer(part, k) for part in in_chunks(queries, _CHUNK))
 
     def save(self, folder: Path) -> None:
         """Write vectors, items, parameters and what the index is built of."""
@@ -72,7 +73,8 @@ class ContentRetriever:
         asked = np.flatnonzero(lengths > _CANCELLED)
         place = np.full(queries.height, -1)
         place[asked] = np.arange(len(asked))
-        own = past.with_columns(query=pl.Series(place[past["query"].to_numpy()]))
+        own = past.unique(["query", "item"])
+        own = own.with_columns(query=pl.Series(place[own["query"].to_numpy()]))
         own = own.filter(pl.col("query") >= 0) if not self._params.repeat else own.clear()
         longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
         users = (means[asked] / lengths[asked, None]).astype(np.float32)

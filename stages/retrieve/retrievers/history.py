@@ -1,7 +1,42 @@
 """What a query's history holds, as rows of a retriever's items."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
+
+_HEAVY = 256
+"""Entries of a history beyond which it is answered among others of the kind."""
+
+
+class KnowsItems(ABC):
+    """A retriever that tells what goes with the items that it knows."""
+
+    _item_ids: pl.Series
+
+    @abstractmethod
+    def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """See `Retriever`."""
+
+    def knows(self, item_id: str) -> bool:
+        """Whether the item can be part of a history."""
+        place = self._item_ids.search_sorted(item_id)
+        return self._item_ids.slice(place, 1).to_list() == [item_id]
+
+
+def in_chunks(queries: pl.DataFrame, count: int) -> Iterator[pl.DataFrame]:
+    """Cut queries into parts that are answered at once, one at least.
+
+    What is in a history is searched for in vain, so the longest of a part decides how much is
+    searched for all of it: long histories are answered apart, few at a time.
+    """
+    heavy = pl.col("history").list.len() > _HEAVY
+    for part, height in ((queries.filter(~heavy), count), (queries.filter(heavy), count // 64)):
+        for start in range(0, part.height, max(height, 1)):
+            yield part.slice(start, max(height, 1))
+    if queries.is_empty():
+        yield queries
 
 
 def past_items(queries: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:

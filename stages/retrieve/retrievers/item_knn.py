@@ -10,7 +10,7 @@ from stages.core.log import UserError
 from stages.core.params import ItemKnn
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
-from stages.retrieve.retrievers.history import past_items
+from stages.retrieve.retrievers.history import KnowsItems, past_items
 from stages.retrieve.retrievers.similarity import similar_items
 
 _CHUNK = 2048
@@ -18,7 +18,7 @@ _CHUNK = 2048
 _ONES = np.uint64(2**32 - 1)
 
 
-class ItemKnnRetriever:
+class ItemKnnRetriever(KnowsItems):
     """The recency-weighted sum of the similarities of an item with those of the history.
 
     A history's newest moment counts 1, each one before it `recency` times as much. It answers

@@ -12,9 +12,11 @@ from stages.core.log import UserError
 from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
-from stages.retrieve.retrievers.history import past_items, without_past
+from stages.retrieve.retrievers.history import in_chunks, past_items, without_past
 from stages.retrieve.retrievers.segments import Segments
 
+_CHUNK = 8192
+"""Queries that are answered at once."""
 _DAY = 86_400_000
 """Milliseconds."""
 _ONE = 2.0**90
@@ -88,21 +90,7 @@ class PopularRetriever:
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Give everybody the hottest items, less those of their history; see `Retriever`."""
-        if not self._params.segments:
-            return self._given(queries, k, self.hot)
-        keyed = queries.with_columns(key=self._segments.of(queries))
-        by_id = self.hot.sort("item_id")
-        shares = by_id["score"].to_numpy().astype(np.float64)
-        shares = shares / shares.sum()
-        found = []
-        for (key,), asked in keyed.group_by("key", maintain_order=True):
-            hot = self.hot
-            if key is not None:
-                scores = self._segments.scores(int(str(key)), self._item_ids, shares)
-                hot = by_id.select("item_id", score=pl.Series(scores, dtype=pl.Float32))
-                hot = hot.sort(["score", "item_id"], descending=[True, False])
-            found.append(self._given(asked.drop("key"), k, hot))
-        return pl.concat(found) if found else self._given(queries, k, self.hot)
+        return pl.concat(self._answer(part, k) for part in in_chunks(queries, _CHUNK))
 
     def save(self, folder: Path) -> None:
         """Write the hot list and the parameters."""
@@ -120,22 +108,47 @@ class PopularRetriever:
             made._segments.load(folder)
         return made
 
-    def _given(self, queries: pl.DataFrame, k: int, hot: pl.DataFrame) -> pl.DataFrame:
+    def _answer(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Answer queries, those of a segment together."""
+        if not self._params.segments:
+            return self._given(queries, k, None)
+        keyed = queries.with_columns(key=self._segments.of(queries))
+        found = [
+            self._given(asked.drop("key"), k, None if key is None else int(str(key)))
+            for (key,), asked in keyed.group_by("key", maintain_order=True)
+        ]
+        return pl.concat(found) if found else self._given(queries, k, None)
+
+    def _given(self, queries: pl.DataFrame, k: int, segment: int | None) -> pl.DataFrame:
         past = past_items(queries, self._item_ids)
-        if self._params.repeat:
-            past = past.clear()
+        past = past.clear() if self._params.repeat else past.unique(["query", "item"])
         longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
-        hottest = hot.head(k + longest)
-        wide = (queries.height, hottest.height)
-        rows = self._item_ids.search_sorted(hottest["item_id"])
-        items = np.broadcast_to(rows.to_numpy(), wide)
-        scores = np.broadcast_to(hottest["score"].to_numpy(), wide)
+        hottest, score = self._hottest(k + longest, segment)
+        wide = (queries.height, len(hottest))
+        items, scores = np.broadcast_to(hottest, wide), np.broadcast_to(score, wide)
         items, scores, keep = without_past(items, scores, past, k)
         return candidates_frame("popular", queries["query_id"], items, scores, self._item_ids, keep)
 
+    def _hottest(self, count: int, segment: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the hottest items, ties by id, and their scores."""
+        if segment is None:
+            first = self.hot.head(count)
+            rows = self._item_ids.search_sorted(first["item_id"]).to_numpy()
+            return rows, first["score"].to_numpy()
+        scores = self._segments.scores(segment, self._item_ids, self._shares).astype(np.float32)
+        least = -np.inf
+        if count < len(scores):
+            least = np.partition(scores, len(scores) - count)[len(scores) - count]
+        near = np.flatnonzero(scores >= least)
+        order = near[np.argsort(-scores[near], kind="stable")][:count]
+        return order, scores[order]
+
     def _hold(self, hot: pl.DataFrame) -> None:
         self.hot = hot
-        self._item_ids = hot["item_id"].sort()
+        by_id = hot.sort("item_id")
+        self._item_ids = by_id["item_id"]
+        shares = by_id["score"].to_numpy().astype(np.float64)
+        self._shares = shares / (shares.sum() or 1.0)
 
     def _counted(
         self, rows: pl.DataFrame, end: object, by: Sequence[str] = ("item_id",), **counted: pl.Expr

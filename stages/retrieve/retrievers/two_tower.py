@@ -19,7 +19,12 @@ from stages.core.params import TwoTower
 from stages.core.search import FlatIndex
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
-from stages.retrieve.retrievers.history import past_items, without_past
+from stages.retrieve.retrievers.history import (
+    KnowsItems,
+    in_chunks,
+    past_items,
+    without_past,
+)
 from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import recency_weights
 from stages.retrieve.retrievers.towers.lesson import bags_of, lesson_of
@@ -31,7 +36,7 @@ _CHUNK = 4096
 _CURVE = {"epoch": pl.Int64, "loss": pl.Float64, "mrr": pl.Float64}
 
 
-class TwoTowerRetriever:
+class TwoTowerRetriever(KnowsItems):
     """Cosines of a query's vector with those of the catalogue's items, sold or new.
 
     An item of which nothing is said and that nobody chose in the window is not there yet.
@@ -82,11 +87,7 @@ class TwoTowerRetriever:
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Encode who asks and search; see `Retriever`."""
-        found = [
-            self._answer(queries.slice(start, _CHUNK), k)
-            for start in range(0, queries.height, _CHUNK)
-        ]
-        return pl.concat(found) if found else self._answer(queries, k)
+        return pl.concat(self._answer(part, k) for part in in_chunks(queries, _CHUNK))
 
     def save(self, folder: Path) -> None:
         """Write weights, slots, users, items with their vectors and events, and the curve.
@@ -156,7 +157,7 @@ class TwoTowerRetriever:
     def _answer(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         past = past_items(queries, self._item_ids)
         users = self._user_vectors(queries["user_id"], past)
-        own = past.clear() if self._params.repeat else past
+        own = past.clear() if self._params.repeat else past.unique(["query", "item"])
         longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
         items, scores = self._index.search(users, k + longest)
         items, scores, keep = without_past(items, scores, own, k)
@@ -173,6 +174,8 @@ class TwoTowerRetriever:
             past: what `past_items` returns.
         """
         read = past.group_by("query", maintain_order=True).tail(self._params.max_history)
+        # Weights are shares: only how far entries are from each other counts.
+        read = read.with_columns(pl.col("steps") - pl.col("steps").min().over("query"))
         columns = (read[name].to_numpy().astype(np.int64) for name in ("query", "item", "steps"))
         query, item, steps = (torch.from_numpy(column) for column in columns)
         lengths = query.bincount(minlength=len(user_ids))

@@ -167,7 +167,7 @@ def test_a_query_of_the_past_knows_its_past() -> None:
 def test_only_the_newest_of_a_history_are_looked_at() -> None:
     frame = transformed(program(max_history=1))
     assert column("seen", frame)["q3"] == [0, 1, 0]
-    assert column("user_history", frame)["q3"] == [2, 2, 2]
+    assert column("user_history", frame)["q3"] == [1, 1, 1]
 
 
 def test_items_and_words_are_joined() -> None:

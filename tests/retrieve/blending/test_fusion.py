@@ -86,6 +86,12 @@ def test_a_list_without_weight_comes_after_the_others() -> None:
     assert list(found) == ["a", "b", "c", "d"]
 
 
+def test_the_only_find_of_a_retriever_counts() -> None:
+    lists: Lists = {"x": {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}, "y": {"q": {"z": 5.0}}}
+    found = Fusion("weighted", {"x": 0.2, "y": 0.8}).blend(candidates(lists), 10)
+    assert found.sort("rank")["item_id"].to_list() == ["z", "a", "b", "c"]
+
+
 @pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
 def test_a_query_that_one_retriever_did_not_answer(method: Method) -> None:
     found = scores(Fusion(method, {"x": 0.5, "y": 0.5}), "only x")

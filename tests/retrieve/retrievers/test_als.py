@@ -141,3 +141,24 @@ def test_a_window_without_weight_finds_nothing() -> None:
     made = AlsRetriever(Als.model_validate({"weights": {"purchase": 0}}))
     made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard(4))))
     assert made.retrieve(queries([None], [["i00"]]), 5).is_empty()
+
+
+def test_who_asks_beside_one_changes_nothing() -> None:
+    """One whose known items all lie further back than is read has no answer, and takes none."""
+    params = Als(factors=4, iterations=3, max_history=3)
+    made = AlsRetriever(params, 1)
+    made.fit(TrainingData(pl.DataFrame(), events=events(checkerboard(8))))
+    known = made.retrieve(queries([None], [["i00"]]), 8)["item_id"].to_list()
+    assert known
+    days = range(1, 6)
+    lost = ["i01", "i03", "new1", "new2", "new3"]
+    both = queries([None] * 2, [lost, ["i00"]])
+    at = pl.Series([[START + timedelta(days=day) for day in days], [START]])
+    spread = [
+        [{"item_id": item, "timestamp": when} for item, when in zip(items, times, strict=True)]
+        for items, times in zip([lost, ["i00"]], at.to_list(), strict=True)
+    ]
+    both = both.with_columns(history=pl.Series(spread, dtype=both.schema["history"]))
+    found = made.retrieve(both, 8)
+    assert found["query_id"].unique().to_list() == ["q01"]
+    assert found["item_id"].to_list() == known

@@ -99,3 +99,16 @@ def test_the_order_of_events_decides_not_a_bit(rows: list[tuple[str, int]], rng:
         ages = [end - day for name, day in rows if name == item]
         expected = sum(0.5 ** (age / 17) for age in ages)
         assert count == pytest.approx(expected, rel=1e-9, abs=1e-20)
+
+
+def test_long_histories_are_answered_apart_and_the_same() -> None:
+    rows = [("ann", f"i{n:03d}", n % 9) for n in range(400)]
+    made = PopularRetriever(Popular())
+    made.fit(TrainingData(pl.DataFrame(), events=events(rows)))
+    long = asked(*[(f"i{n:03d}", 1) for n in range(390)])
+    short = asked(("i001", 1)).with_columns(query_id=pl.lit("short"))
+    both = made.retrieve(pl.concat([long, short]), 20)
+    for query in (long, short):
+        own = both.filter(query_id=query["query_id"][0])
+        assert own.equals(made.retrieve(query, 20))
+    assert both.filter(query_id="q").height == 10

@@ -311,3 +311,14 @@ def test_what_nothing_is_said_of_and_nobody_chose_is_not_there(tmp_path: Path) -
     drawn = dict(pl.read_parquet(tmp_path / "items.parquet").iter_rows())
     counts = dict(conftest.events().group_by("item_id").len().iter_rows())
     assert drawn == dict.fromkeys(found, 0) | counts
+
+
+def test_a_history_of_which_only_the_oldest_is_known_is_answered(tmp_path: Path) -> None:
+    """However many moments lie between what is known and the query."""
+    made = fitted(shop(), tmp_path)
+    alone = listed(made, asked_by([None], [["i03"]]), 5)
+    query = asked_by([None], [["i03"]])
+    past = [{"item_id": "i03", "timestamp": START}]
+    past += [{"item_id": f"n{n}", "timestamp": START + timedelta(hours=n + 1)} for n in range(700)]
+    query = query.with_columns(history=pl.Series([past], dtype=query.schema["history"]))
+    assert listed(made, query, 5) == alone

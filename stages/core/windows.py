@@ -1,0 +1,39 @@
+"""What may be known at the end of a window."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from stages.core.tables import PARTS_OF_WINDOW
+
+_MOVED = timedelta(seconds=1)
+"""How far an order of what was tied may have moved an event."""
+
+
+def impressions_of(impressions: pl.DataFrame, events: pl.DataFrame, window: str) -> pl.DataFrame:
+    """Return the impressions that a window knows.
+
+    Those up to its last event; of each user only those before the first event that is held out from
+    it; and no click that is a held-out event, which an order of what was tied may have moved by
+    milliseconds. Where parts are cut in time the first says it all; where each user's last events
+    are held out, the others keep a click that is a target from being counted.
+
+    Args:
+        impressions: user_id, item_id, timestamp, click.
+        events: user_id, item_id, timestamp, split, of all parts.
+        window: one of `WINDOWS`.
+    """
+    inside = pl.col("split").is_in(PARTS_OF_WINDOW[window])
+    known, held = events.filter(inside), events.filter(~inside)
+    cuts = held.group_by("user_id").agg(cut=pl.col("timestamp").min())
+    pair = ["user_id", "item_id"]
+    targets = held.group_by(pair).agg(then=pl.col("timestamp").min())
+    is_target = (pl.col("click") > 0) & (pl.col("timestamp") >= pl.col("then") - _MOVED)
+    return (
+        impressions.filter(pl.col("timestamp") <= known["timestamp"].max())
+        .join(cuts, on="user_id", how="left", maintain_order="left")
+        .filter((pl.col("timestamp") < pl.col("cut")).fill_null(True))
+        .join(targets, on=pair, how="left", maintain_order="left")
+        .filter(~is_target.fill_null(False))
+        .drop("cut", "then")
+    )

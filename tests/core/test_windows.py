@@ -1,0 +1,66 @@
+"""Impressions that a window knows."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from stages.core import tables
+from stages.core.windows import impressions_of
+
+START = datetime(2023, 1, 1, tzinfo=UTC)
+
+
+def events(*rows: tuple[str, str, float, str]) -> pl.DataFrame:
+    """(user, item, day, split)."""
+    return pl.DataFrame(
+        [(user, item, START + timedelta(days=day), split) for user, item, day, split in rows],
+        {
+            "user_id": pl.String,
+            "item_id": pl.String,
+            "timestamp": tables.TIME,
+            "split": pl.Enum(tables.PARTS),
+        },
+        orient="row",
+    )
+
+
+def shown(*rows: tuple[str | None, str, float, int | None]) -> pl.DataFrame:
+    """(user, item, day, click)."""
+    return pl.DataFrame(
+        [(user, item, START + timedelta(days=day), click) for user, item, day, click in rows],
+        {
+            "user_id": pl.String,
+            "item_id": pl.String,
+            "timestamp": tables.TIME,
+            "click": pl.Int8,
+        },
+        orient="row",
+    )
+
+
+def known(given: pl.DataFrame, log: pl.DataFrame, window: str) -> list[tuple[str, str]]:
+    return impressions_of(given, log, window).select("user_id", "item_id").rows()
+
+
+def test_by_time_a_window_knows_what_was_before_its_end() -> None:
+    log = events(("u", "a", 1, "fit"), ("v", "b", 5, "rank"), ("u", "c", 9, "test"))
+    given = shown(("u", "a", 0.5, 1), ("v", "x", 4, None), ("u", "c", 8.5, 1), ("w", "a", 5, 0))
+    assert known(given, log, "fit") == [("u", "a")]
+    assert known(given, log, "train") == [("u", "a"), ("v", "x"), ("w", "a")]
+
+
+def test_a_click_on_what_is_held_out_is_unknown_where_others_go_on() -> None:
+    """u's last event is held out on day 2; v goes on until day 9, which is the window's end."""
+    log = events(
+        ("u", "a", 1, "fit"), ("u", "t", 2, "test"), ("v", "b", 8, "fit"), ("v", "a", 9, "fit")
+    )
+    given = shown(
+        ("u", "a", 0.9, 1),
+        ("u", "t", 2 - 1e-7, 1),  # the event itself, which was moved by some milliseconds
+        ("u", "t", 1.5, 1),  # clicked before it was bought: nothing to hide
+        ("u", "z", 3, 0),  # after it
+        ("v", "t", 8, 1),
+        (None, "t", 7, 1),
+    )
+    assert known(given, log, "train") == [("u", "a"), ("u", "t"), ("v", "t"), (None, "t")]
+    assert impressions_of(given, log, "train")["click"].to_list() == [1, 1, 1, 1]
