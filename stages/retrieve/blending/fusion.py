@@ -171,16 +171,19 @@ def ndcg_of_weights(
     ideal = np.array([ideal_by_query[q] for q in parts["query_id"].gather(pl.Series(hits))])
     starts = np.searchsorted(query, query[hits], side="left")
     ends = np.searchsorted(query, query[hits], side="right")
-    means = np.empty(len(grid))
+    gain = 1 / ideal if len(hits) else np.empty(0)
+    held = ends - starts
+    first = np.cumsum(held) - held
+    rows = np.arange(held.sum()) - np.repeat(first - starts, held)
+    target = np.repeat(hits, held)
+    # Rows of a query are sorted by item id, so an equal score above the target is a smaller id.
+    earlier = rows < target
+    means = np.zeros(len(grid))
     for place, weights in enumerate(grid):
         score = fusion.join(values, weights)
-        # Rows of a query are sorted by item id, so an equal score above the target is a smaller id.
-        ranks = np.array(
-            [
-                1 + (score[s:e] > score[h]).sum() + (score[s:h] == score[h]).sum()
-                for h, s, e in zip(hits, starts, ends, strict=True)
-            ]
-        )
-        gain = np.where(ranks <= cut, 1 / np.log2(ranks + 1), 0.0) / ideal if len(hits) else ranks
-        means[place] = gain.sum() / truths.height
+        own, other = score[target], score[rows]
+        ahead = (other > own) | (earlier & (other == own))
+        ranks = 1 + np.add.reduceat(ahead, first, dtype=np.int64) if len(hits) else hits
+        found = np.where(ranks <= cut, gain / np.log2(ranks + 1), 0.0)
+        means[place] = found.sum() / truths.height
     return means
