@@ -12,18 +12,23 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Blend, load_params
 from stages.core.storage import atomic_file
-from stages.retrieve.blending.fusion import Fusion, ndcg_of_weights, simplex
+from stages.retrieve.blending.fusion import Contributions, Fusion, ndcg_of_weights, simplex
 
 log = get_logger(__name__)
 
 
+def evenly(names: Sequence[str], params: Blend) -> Fusion:
+    """Return the fusion in which all retrievers weigh alike."""
+    return Fusion(params.method, dict.fromkeys(names, round(1 / len(names), 6)), params.rrf_k)
+
+
 def choose(
-    candidates: pl.DataFrame, valid: pl.DataFrame, names: Sequence[str], params: Blend
+    parts: Contributions, valid: pl.DataFrame, names: Sequence[str], params: Blend
 ) -> tuple[Fusion, float]:
     """Choose the weights of largest NDCG@10 on valid; among equals those nearest to even.
 
     Args:
-        candidates: of all retrievers, any splits.
+        parts: contributions of all retrievers, by this method, to any queries.
         valid: the valid queries.
         names: the retrievers to weigh.
         params: method and grid.
@@ -32,13 +37,12 @@ def choose(
         the fusion, and its NDCG@10.
     """
     grid = simplex(names, params.grid)
-    even = Fusion(params.method, dict.fromkeys(names, round(1 / len(names), 6)), params.rrf_k)
+    even = evenly(names, params)
     if valid.is_empty():
         return even, float("nan")
-    mine = candidates.join(valid.select("query_id"), on="query_id", how="semi")
     targets = valid.select("query_id", item_id="targets")
     targets = targets.explode("item_id", empty_as_null=False).unique()
-    means = ndcg_of_weights(even, even.contributions(mine), targets, grid)
+    means = ndcg_of_weights(even, parts, targets, grid)
     unevenness = np.array([sum(weight**2 for weight in weights.values()) for weights in grid])
     best = int(np.lexsort((unevenness, -means.round(9)))[0])
     return Fusion(params.method, grid[best], params.rrf_k), float(means[best])
@@ -56,8 +60,9 @@ def main(
     names = sorted(params.retrievers)
     queries = tables.read(queries_file, tables.QUERIES)
     candidates = tables.read_folder(candidates_folder, names, tables.CANDIDATES)
-    fusion, ndcg = choose(candidates, queries.filter(split="valid"), names, params.blend)
-    blended = fusion.blend(candidates, params.candidates.top_k)
+    parts = evenly(names, params.blend).contributions(candidates)
+    fusion, ndcg = choose(parts, queries.filter(split="valid"), names, params.blend)
+    blended = fusion.best(parts, params.candidates.top_k)
     tables.write(blended, blend_file, tables.CANDIDATES)
     with atomic_file(model_file) as temporary:
         fusion.save(temporary)

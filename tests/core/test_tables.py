@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
@@ -122,13 +123,23 @@ def test_every_split_that_is_queried_has_its_window() -> None:
     assert set(tables.WINDOW_OF_SPLIT.values()) == set(tables.WINDOWS)
 
 
-@given(st.lists(st.sampled_from("abcdef"), max_size=12))
-def test_a_key_is_refused_exactly_when_it_stands_twice(ids: list[str]) -> None:
-    frame = pl.DataFrame({"user_id": ids}, schema={"user_id": pl.String})
-    if len(set(ids)) == len(ids):
-        checked = tables.check(frame, tables.USERS)
-        assert checked["user_id"].to_list() == ids
-        assert checked["user_id"].flags["SORTED_ASC"] <= (ids == sorted(ids))
-    else:
-        with pytest.raises(UserError, match="share a key"):
-            tables.check(frame, tables.USERS)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=9))
+def test_a_key_is_refused_exactly_when_it_stands_twice(keys: list[tuple[str, str]]) -> None:
+    pair = tables.Table("pairs", ("a", "b"), {"a": pl.String, "b": pl.String})
+    one = tables.Table("ids", ("a",), {"a": pl.String}, extra=True)
+    frame = pl.DataFrame(keys, {"a": pl.String, "b": pl.String}, orient="row")
+    for table, found in ((pair, keys), (one, [first for first, _ in keys])):
+        if len(set(found)) == len(found):
+            assert tables.check(frame, table).rows() == keys
+        else:
+            with pytest.raises(UserError, match="share a key"):
+                tables.check(frame, table)
+
+
+@given(st.sets(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=9))
+def test_what_is_written_is_sorted_by_the_whole_key(keys: set[tuple[str, str]]) -> None:
+    pair = tables.Table("pairs", ("a", "b"), {"a": pl.String, "b": pl.String})
+    frame = pl.DataFrame(list(keys), {"a": pl.String, "b": pl.String}, orient="row")
+    with TemporaryDirectory() as folder:
+        tables.write(frame, Path(folder) / "pairs.parquet", pair)
+        assert tables.read(Path(folder) / "pairs.parquet", pair).rows() == sorted(keys)

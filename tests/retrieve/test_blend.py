@@ -48,6 +48,13 @@ def lists(skill: dict[str, float], seed: int = 0) -> dict[str, dict[str, float]]
     return made
 
 
+def chosen(
+    mine: pl.DataFrame, valid: pl.DataFrame, names: list[str], params: Blend
+) -> tuple[Fusion, float]:
+    parts = blend.evenly(names, params).contributions(mine)
+    return blend.choose(parts, valid, names, params)
+
+
 RIGHT, NOISE = lists({"v": 9, "t": 0}), lists({"v": 0, "t": 9}, seed=1)
 
 
@@ -56,7 +63,7 @@ def test_the_retriever_that_is_right_outweighs_noise(method: str) -> None:
     params = Blend.model_validate({"method": method})
     mine = candidates({"right": RIGHT, "noise": NOISE})
     valid = queries().filter(split="valid")
-    fusion, figure = blend.choose(mine, valid, ["noise", "right"], params)
+    fusion, figure = chosen(mine, valid, ["noise", "right"], params)
     assert fusion.weights["right"] > 0.5
     ranked = metrics.ranking_metrics(fusion.blend(mine, 100), valid, [10])
     assert figure == pytest.approx(ranked["ndcg@10"].mean(), abs=1e-9)
@@ -67,13 +74,13 @@ def test_the_retriever_that_is_right_outweighs_noise(method: str) -> None:
 def test_among_equals_the_most_even_weights() -> None:
     same = candidates({"x": RIGHT, "y": RIGHT, "z": RIGHT})
     valid = queries().filter(split="valid")
-    fusion, _ = blend.choose(same, valid, ["x", "y", "z"], Blend(grid=6))
+    fusion, _ = chosen(same, valid, ["x", "y", "z"], Blend(grid=6))
     assert list(fusion.weights.values()) == pytest.approx([1 / 3] * 3, abs=1e-6)
 
 
 def test_without_valid_queries_weights_are_even() -> None:
     none = queries().clear()
-    fusion, figure = blend.choose(candidates({"x": RIGHT}), none, ["x", "y"], Blend())
+    fusion, figure = chosen(candidates({"x": RIGHT}), none, ["x", "y"], Blend())
     assert fusion.weights == {"x": 0.5, "y": 0.5}
     assert np.isnan(figure)
 
@@ -82,8 +89,8 @@ def test_a_target_named_twice_counts_once() -> None:
     mine = candidates({"right": RIGHT})
     valid = queries().filter(split="valid")
     twice = valid.with_columns(targets=pl.concat_list("targets", "targets"))
-    once = blend.choose(mine, valid, ["right"], Blend())
-    assert blend.choose(mine, twice, ["right"], Blend()) == once
+    once = chosen(mine, valid, ["right"], Blend())
+    assert chosen(mine, twice, ["right"], Blend()) == once
 
 
 def test_the_stage_joins_every_split_with_weights_of_valid(tmp_path: Path) -> None:

@@ -7,21 +7,13 @@ import numpy as np
 import polars as pl
 
 from stages.rank.features.products import pair_products
-from stages.retrieve.retrievers.history import past_items
 
 _RECENCY = 0.9
 """Weight of a moment of the history relative to the one after it: a taste outlasts a visit."""
 
 
 class Affinity:
-    """Shares of a history, the newer the heavier, that are of an item's brand or categories.
-
-    Args:
-        max_history: newest moments of a history that are read.
-    """
-
-    def __init__(self, max_history: int) -> None:
-        self._max_history = max_history
+    """Shares of a history, the newer the heavier, that are of an item's brand or categories."""
 
     def fit(self, items: pl.DataFrame) -> Self:
         """Take the catalogue: item_id, brand, categories, price, sorted by item_id."""
@@ -30,12 +22,13 @@ class Affinity:
         return self
 
     def of(
-        self, queries: pl.DataFrame, query_row: np.ndarray, item_row: np.ndarray
+        self, past: pl.DataFrame, queries: int, query_row: np.ndarray, item_row: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Describe pairs.
 
         Args:
-            queries: with histories.
+            past: what `past_items` returns, of the catalogue's items.
+            queries: how many there are.
             query_row: row in `queries` of each pair, shape (n,).
             item_row: row of the item of each pair, shape (n,).
 
@@ -46,13 +39,9 @@ class Affinity:
         """
         from scipy import sparse
 
-        past = past_items(queries, self._items["item_id"])
-        past = past.filter(pl.col("steps") < self._max_history)
         query, item = (past[name].to_numpy().astype(np.int64) for name in ("query", "item"))
         weight = _RECENCY ** past["steps"].to_numpy().astype(np.float64)
-        history = sparse.csr_matrix(
-            (weight, (query, item)), shape=(queries.height, self._items.height)
-        )
+        history = sparse.csr_matrix((weight, (query, item)), shape=(queries, self._items.height))
         found = {
             name: self._share(history, names, query_row, item_row)
             for name, names in (("same_brand", self._brand), ("same_categories", self._category))

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 
 from stages.core.params import ItemKnn
-from stages.retrieve.retrievers.history import past_items
 from stages.retrieve.retrievers.similarity import similar_items
 
 SIMILARITIES = {
@@ -21,6 +20,8 @@ RECENCIES = {"": 0.7, "_last": 0.3, "_all": 1.0}
 """Weight of a moment of the history relative to the one after it: the newest, or all alike."""
 _CHUNK = 1 << 22
 """Similarities looked up at once."""
+_TABLE = 1 << 24
+"""Pairs of items up to which a place is kept for each, and nothing is searched: 64 MB."""
 
 
 class Neighbours:
@@ -29,13 +30,7 @@ class Neighbours:
     A retriever gives one of these scores, and to what it found; a ranker does with all of them,
     for every candidate, what one of them does not. Each pair of an item and one of the history is
     looked up once, for all similarities and weights.
-
-    Args:
-        max_history: newest moments of a history that are read.
     """
-
-    def __init__(self, max_history: int) -> None:
-        self._max_history = max_history
 
     def fit(self, events: pl.DataFrame, item_ids: pl.Series) -> Self:
         """Count what goes with what over a window's events.
@@ -54,24 +49,29 @@ class Neighbours:
                 }
             )
             pairs = pairs.join(own, on="pair", how="full", coalesce=True)
-        self._hold(pairs.fill_null(0.0).sort("pair"), item_ids)
+        self._hold(
+            pairs.with_columns(pl.col(list(SIMILARITIES)).fill_null(0.0)).sort("pair"), item_ids
+        )
         return self
 
     def scores(
-        self, queries: pl.DataFrame, query_row: np.ndarray, item_row: np.ndarray
+        self, past: pl.DataFrame, queries: int, query_row: np.ndarray, item_row: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return `seen` (the item is in the history) and a column a similarity and recency.
 
         Args:
-            queries: with histories.
+            past: what `past_items` returns, of the catalogue's items.
+            queries: how many there are.
             query_row: row in `queries` of each pair, shape (n,).
             item_row: row of the item of each pair, shape (n,).
         """
-        past = past_items(queries, self._item_ids).filter(pl.col("steps") < self._max_history)
+        from scipy import sparse
+
         chosen, steps = past["item"].to_numpy().astype(np.int64), past["steps"].to_numpy()
-        ends = np.searchsorted(past["query"].to_numpy(), np.arange(queries.height + 1))
+        ends = np.searchsorted(past["query"].to_numpy(), np.arange(queries + 1))
         length = np.diff(ends)[query_row]
         names = [f"{name}{suffix}" for suffix in RECENCIES for name in SIMILARITIES]
+        weights = [np.power(recency, steps, dtype=np.float32) for recency in RECENCIES.values()]
         sums = np.zeros((len(query_row), len(names)), np.float32)
         seen = np.zeros(len(query_row), np.float32)
         asked = np.flatnonzero(length)
@@ -80,15 +80,16 @@ class Neighbours:
             if len(pairs) == 0:
                 continue
             times = length[pairs]
-            starts = np.cumsum(times) - times
-            of_past = np.arange(times.sum()) + np.repeat(ends[query_row[pairs]] - starts, times)
+            begin = np.append(0, np.cumsum(times))
+            of_past = np.arange(begin[-1]) + np.repeat(ends[query_row[pairs]] - begin[:-1], times)
             first, second = chosen[of_past], np.repeat(item_row[pairs], times)
-            similar = self._looked_up(first * len(self._item_ids) + second)
-            seen[pairs] = np.maximum.reduceat(first == second, starts)
-            for place, recency in enumerate(RECENCIES.values()):
-                weight = (recency ** np.arange(self._max_history, dtype=np.float32))[steps[of_past]]
-                columns = slice(place * len(SIMILARITIES), (place + 1) * len(SIMILARITIES))
-                sums[pairs, columns] = np.add.reduceat(similar * weight[:, None], starts, axis=0)
+            place = self._places(first * len(self._item_ids) + second)
+            seen[pairs] = np.maximum.reduceat(first == second, begin[:-1])
+            for number, weight in enumerate(weights):
+                weighed = (weight[of_past], place, begin)
+                similar = sparse.csr_matrix(weighed, shape=(len(pairs), len(self._values)))
+                columns = slice(number * len(SIMILARITIES), (number + 1) * len(SIMILARITIES))
+                sums[pairs, columns] = similar @ self._values
         return {"seen": seen} | {name: sums[:, place] for place, name in enumerate(names)}
 
     def save(self, folder: Path) -> None:
@@ -107,8 +108,14 @@ class Neighbours:
         self._keys = np.append(pairs["pair"].to_numpy(), -1)
         none = np.zeros((1, len(SIMILARITIES)), np.float32)
         self._values = np.concatenate([pairs.select(list(SIMILARITIES)).to_numpy(), none])
+        self._table: np.ndarray | None = None
+        if len(item_ids) ** 2 <= _TABLE:
+            self._table = np.full(len(item_ids) ** 2, pairs.height, np.int32)
+            self._table[self._keys[:-1]] = np.arange(pairs.height)
 
-    def _looked_up(self, keys: np.ndarray) -> np.ndarray:
-        """Similarities of pairs, numbered row x items + column: shape (n, similarities)."""
+    def _places(self, keys: np.ndarray) -> np.ndarray:
+        """Rows of pairs, numbered row x items + column, in the values; the last for others."""
+        if self._table is not None:
+            return self._table[keys]
         place = np.searchsorted(self._keys[:-1], keys)
-        return self._values[np.where(self._keys[place] == keys, place, len(self._keys) - 1)]
+        return np.where(self._keys[place] == keys, place, len(self._keys) - 1)

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from stages.core.pairs import PairNumbers, rows_of
 from stages.core.params import Examples
 from stages.core.storage import read_json, write_json
 from stages.core.tables import feature_names
@@ -19,6 +20,7 @@ from stages.rank.features.affinity import Affinity
 from stages.rank.features.lexical import LexicalOverlap
 from stages.rank.features.neighbours import Neighbours
 from stages.rank.features.popularity import DAY_MS, Popularity
+from stages.retrieve.retrievers.history import past_items
 
 
 class FeatureProgram:
@@ -43,8 +45,8 @@ class FeatureProgram:
         self._items = pl.DataFrame()
         self._lexical = LexicalOverlap()
         self._popularity = Popularity(params.recent_days, params.rating_prior)
-        self._neighbours = Neighbours(params.max_history)
-        self._affinity = Affinity(params.max_history)
+        self._neighbours = Neighbours()
+        self._affinity = Affinity()
 
     def fit(self, items: pl.DataFrame, documents: pl.DataFrame, events: pl.DataFrame) -> Self:
         """Learn from a window.
@@ -75,41 +77,36 @@ class FeatureProgram:
             candidates: each retriever's candidates, from which scores and ranks are taken.
             blended: the candidates to describe.
         """
-        rows = blended.select("query_id", "item_id").sort("query_id", "item_id")
-        frame = rows.join(
-            _wide(candidates, blended, self._retrievers),
-            on=["query_id", "item_id"],
-            how="left",
-            maintain_order="left",
+        numbers = PairNumbers(blended)
+        pair = np.sort(numbers.of(blended))
+        query, item = numbers.rows(pair)
+        query_row = rows_of(numbers.query_ids, queries["query_id"])[query]
+        item_row = self._items["item_id"].search_sorted(numbers.item_ids).to_numpy()[item]
+        asked = queries.select(
+            "user_id",
+            user_history=pl.col("history").list.len().clip(upper_bound=self._params.max_history),
+            user_days_since_last=(
+                pl.col("timestamp") - pl.col("history").list.last().struct.field("timestamp")
+            ).dt.total_milliseconds()
+            / DAY_MS,
         )
-        frame = frame.join(self._items, on="item_id", how="left", maintain_order="left")
-        frame = frame.join(
-            queries.select(
-                "query_id",
-                "user_id",
-                user_history=pl.col("history")
-                .list.len()
-                .clip(upper_bound=self._params.max_history),
-                user_days_since_last=(
-                    pl.col("timestamp") - pl.col("history").list.last().struct.field("timestamp")
-                ).dt.total_milliseconds()
-                / DAY_MS,
-            ),
-            on="query_id",
-            how="left",
-            maintain_order="left",
-        )
-        query_row, item_row = self._rows(rows, queries)
         asked_at = queries["timestamp"].dt.epoch("ms").to_numpy()
+        past = past_items(queries, self._items["item_id"])
+        past = past.filter(pl.col("steps") < self._params.max_history)
         described = (
-            self._lexical.overlap(queries["text"].to_list(), query_row, item_row)
+            _standing(numbers, pair, pl.concat([candidates, blended]), self._retrievers)
+            | self._lexical.overlap(queries["text"].to_list(), query_row, item_row)
             | self._popularity.before(item_row, asked_at[query_row])
-            | self._neighbours.scores(queries, query_row, item_row)
-            | self._affinity.of(queries, query_row, item_row)
+            | self._neighbours.scores(past, queries.height, query_row, item_row)
+            | self._affinity.of(past, queries.height, query_row, item_row)
         )
-        frame = frame.with_columns(
-            pl.Series(name, values.astype(np.float32)).fill_nan(None)
-            for name, values in described.items()
+        frame = numbers.frame(pair).with_columns(
+            *(asked[name].gather(query_row) for name in asked.columns),
+            self._items["item_price"].gather(item_row),
+            *(
+                pl.Series(name, values.astype(np.float32)).fill_nan(None)
+                for name, values in described.items()
+            ),
         )
         features = feature_names(frame)
         return frame.select(
@@ -136,28 +133,23 @@ class FeatureProgram:
         program._affinity.load(folder)
         return program
 
-    def _rows(self, rows: pl.DataFrame, queries: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        of_query = queries.select("query_id", query_row=pl.int_range(pl.len()))
-        of_item = self._items.select("item_id", item_row=pl.int_range(pl.len()))
-        placed = rows.join(of_query, on="query_id", how="left", maintain_order="left").join(
-            of_item, on="item_id", how="left", maintain_order="left"
-        )
-        return placed["query_row"].to_numpy(), placed["item_row"].to_numpy()
 
-
-def _wide(
-    candidates: pl.DataFrame, blended: pl.DataFrame, retrievers: Sequence[str]
-) -> pl.DataFrame:
-    """Spread score, rank and gap of each retriever and of the blend over columns."""
-    wide = blended.select("query_id", "item_id")
-    every = pl.concat([candidates, blended])
-    for name in sorted({"blend", *retrievers, *every["retriever"].unique()}):
-        one = every.filter(retriever=name).select(
-            "query_id",
-            "item_id",
-            pl.col("score").alias(f"{name}_score"),
-            pl.col("rank").alias(f"{name}_rank"),
-            (pl.col("score").max().over("query_id") - pl.col("score")).alias(f"{name}_gap"),
-        )
-        wide = wide.join(one, on=["query_id", "item_id"], how="left", maintain_order="left")
-    return wide
+def _standing(
+    numbers: PairNumbers, pair: np.ndarray, lists: pl.DataFrame, retrievers: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """How numbered pairs, ascending, stand with each retriever and in the blend; NaN if not."""
+    found: dict[str, np.ndarray] = {}
+    sought = np.append(pair, -2)
+    for name in sorted({"blend", *retrievers, *lists["retriever"].unique()}):
+        own = lists.filter(retriever=name)
+        number, score = numbers.of(own), own["score"].to_numpy()
+        query = rows_of(own["query_id"], numbers.query_ids)
+        best = np.full(len(numbers.query_ids) + 1, -np.inf, np.float32)
+        np.maximum.at(best, query, score)
+        place = np.searchsorted(pair, number)
+        known = np.flatnonzero(sought[place] == number)
+        values = {"score": score, "rank": own["rank"].to_numpy(), "gap": best[query] - score}
+        for kind, value in values.items():
+            column = found[f"{name}_{kind}"] = np.full(len(pair), np.nan, np.float32)
+            column[place[known]] = value[known]
+    return found

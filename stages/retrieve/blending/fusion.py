@@ -4,16 +4,34 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
 
+from stages.core.pairs import PairNumbers, rows_of
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
 
 _LEAST = 1e-4
 """What a weight of 0 counts, so that among what the others leave equal the best is ahead."""
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each retriever adds to each item of a query.
+
+    Attributes:
+        numbers: of queries' and items' ids.
+        pair: numbered pairs, ascending, shape (n,).
+        query: row of each pair's query in `numbers.query_ids`, shape (n,).
+        values: by pair and retriever, these sorted by name: float64 of shape (n, retrievers).
+    """
+
+    numbers: PairNumbers
+    pair: np.ndarray
+    query: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,19 +61,28 @@ class Fusion:
             candidates: rows of one or more retrievers; those without a weight are left out.
             k: candidates a query.
         """
-        parts = self.contributions(candidates)
-        scores = self.join(parts.select(sorted(self.weights)).to_numpy(), self.weights)
-        scored = parts.select("query_id", "item_id", score=pl.Series(scores, dtype=pl.Float32))
-        ranked = scored.sort(
-            ["query_id", "score", "item_id"], descending=[False, True, False]
-        ).with_columns(
-            rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("query_id"),
-            retriever=pl.lit("blend"),
+        return self.best(self.contributions(candidates), k)
+
+    def best(self, parts: Contributions, k: int) -> pl.DataFrame:
+        """Weigh and join what `contributions` returns; see `blend`."""
+        ranked = pl.DataFrame(
+            {
+                "pair": parts.pair,
+                "query": parts.query,
+                "score": self.join(parts.values, self.weights),
+            }
+        ).sort(["query", "score"], descending=[False, True], maintain_order=True)
+        query = ranked["query"].to_numpy()
+        rank = np.arange(1, len(query) + 1) - np.searchsorted(query, query)
+        best = ranked.with_columns(rank=pl.Series(rank).cast(pl.UInt32)).filter(rank <= k)
+        return (
+            parts.numbers.frame(best["pair"].to_numpy())
+            .with_columns(best["rank", "score"], retriever=pl.lit("blend"))
+            .select(*CANDIDATES.columns)
         )
-        return ranked.filter(pl.col("rank") <= k).select(*CANDIDATES.columns)
 
     def join(self, values: np.ndarray, weights: dict[str, float]) -> np.ndarray:
-        """Weigh contributions and make one score of those of an item, float32.
+        """Weigh contributions and make one score of those of an item: float32 of shape (n,).
 
         Args:
             values: shape (n, retrievers), retrievers sorted by name.
@@ -68,49 +95,35 @@ class Fusion:
         reduce = np.maximum.reduce if self.method == "interleave" else np.add.reduce
         return reduce(weighed, axis=0).astype(np.float32)
 
-    def contributions(self, candidates: pl.DataFrame) -> pl.DataFrame:
-        """One row an item of a query, one column a retriever, before weights are applied."""
+    def contributions(self, candidates: pl.DataFrame) -> Contributions:
+        """Say what each retriever adds to each item of a query, before weights are applied."""
         names = sorted(self.weights)
         known = candidates.filter(pl.col("retriever").is_in(names))
-        rank = pl.col("rank").cast(pl.Float64)
-        if self.method == "rrf":
-            value = 1.0 / (self.rrf_k + rank)
-        elif self.method == "interleave":
-            # Of lists that are due at once the first by name goes first.
-            turn = pl.col("retriever").replace_strict(
-                {name: 1 - 1e-6 * place for place, name in enumerate(names)}, default=1.0
-            )
-            value = turn / (rank - 0.5)
-        else:
-            group = ["query_id", "retriever"]
-            score = pl.col("score").cast(pl.Float64)
-            spread = score.std(ddof=0).over(group)
-            value = pl.when(spread > 0).then((score - score.mean().over(group)) / spread)
-            value = value.otherwise(0.0)
-        wide = (
-            known.with_columns(value=value)
-            .pivot("retriever", index=["query_id", "item_id"], values="value", sort_columns=True)
-            .with_columns(
-                pl.lit(None, pl.Float64).alias(n) for n in names if n not in set(known["retriever"])
-            )
-            .sort("query_id", "item_id")
-        )
-        least: Any = 0.0
+        numbers = PairNumbers(known)
+        number, retriever = numbers.of(known), rows_of(known["retriever"], pl.Series(names))
+        pair = pl.Series(number).unique().sort().to_numpy()
+        values = np.full((len(pair), len(names)), np.nan)
+        added = self._added(known, numbers.rows(number)[0] * len(names) + retriever, retriever)
+        values[np.searchsorted(pair, number), retriever] = added
+        query, _ = numbers.rows(pair)
         if self.method == "weighted":
-            # What scores all alike still tells what it found from what it did not.
-            low, high = (
-                {n: end(pl.col(n)).over("query_id") for n in names}
-                for end in (pl.Expr.min, pl.Expr.max)
-            )
-            filled = [
-                pl.col(n)
-                .fill_null(pl.when(high[n] > low[n]).then(low[n]).otherwise(low[n] - 1))
-                .fill_null(0.0)
-                for n in names
-            ]
-        else:
-            filled = [pl.col(n).fill_null(least) for n in names]
-        return wide.select("query_id", "item_id", *filled)
+            values = _as_the_last(values, query)
+        return Contributions(numbers, pair, query, np.nan_to_num(values, copy=False))
+
+    def _added(self, known: pl.DataFrame, each: np.ndarray, retriever: np.ndarray) -> np.ndarray:
+        """What candidates add, shape (n,); `each` numbers the lists that they stand in."""
+        rank = known["rank"].to_numpy().astype(np.float64)
+        if self.method == "rrf":
+            return 1.0 / (self.rrf_k + rank)
+        if self.method == "interleave":
+            # Of lists that are due at once the first by name goes first.
+            return (1 - 1e-6 * retriever) / (rank - 0.5)
+        rows = pl.DataFrame({"each": each, "score": known["score"].cast(pl.Float64)})
+        score = pl.col("score")
+        lists = rows.group_by("each").agg(mean=score.mean(), spread=score.std(ddof=0)).sort("each")
+        place = np.searchsorted(lists["each"].to_numpy(), each)
+        mean, spread = (lists[name].to_numpy()[place] for name in ("mean", "spread"))
+        return np.where(spread > 0, (rows["score"].to_numpy() - mean) / (spread + (spread == 0)), 0)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -135,7 +148,7 @@ def simplex(names: Sequence[str], steps: int) -> list[dict[str, float]]:
 
 def ndcg_of_weights(
     fusion: Fusion,
-    parts: pl.DataFrame,
+    parts: Contributions,
     targets: pl.DataFrame,
     grid: Sequence[dict[str, float]],
     cut: int = 10,
@@ -149,34 +162,23 @@ def ndcg_of_weights(
         grid: weights by retriever.
         cut: candidates that count.
     """
-    query = parts["query_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    is_target = (
-        parts.join(
-            targets.with_columns(hit=True),
-            on=["query_id", "item_id"],
-            how="left",
-            maintain_order="left",
-        )["hit"]
-        .fill_null(False)
-        .to_numpy()
-    )
-    names = sorted(grid[0])
-    values = parts.select(names).to_numpy()
-    hits = np.flatnonzero(is_target)
     truths = targets.group_by("query_id").len("truths")
-    ideal_by_query = {
-        row["query_id"]: (1 / np.log2(np.arange(2, min(row["truths"], cut) + 2))).sum()
-        for row in truths.iter_rows(named=True)
-    }
-    ideal = np.array([ideal_by_query[q] for q in parts["query_id"].gather(pl.Series(hits))])
+    ideal = np.zeros(len(parts.numbers.query_ids) + 1)
+    gains = np.cumsum(1 / np.log2(np.arange(2, cut + 2)))
+    row = rows_of(truths["query_id"], parts.numbers.query_ids)
+    ideal[row] = gains[np.minimum(truths["truths"].to_numpy(), cut) - 1]
+    is_target = np.isin(parts.pair, parts.numbers.of(targets))
+    judged = np.isin(parts.query, parts.query[is_target])
+    query, values = parts.query[judged], parts.values[judged]
+    hits = np.flatnonzero(is_target[judged])
     starts = np.searchsorted(query, query[hits], side="left")
     ends = np.searchsorted(query, query[hits], side="right")
-    gain = 1 / ideal if len(hits) else np.empty(0)
+    gain = 1 / ideal[query[hits]]
     held = ends - starts
     first = np.cumsum(held) - held
     rows = np.arange(held.sum()) - np.repeat(first - starts, held)
     target = np.repeat(hits, held)
-    # Rows of a query are sorted by item id, so an equal score above the target is a smaller id.
+    # Pairs of a query ascend by item id, so an equal score above the target is a smaller id.
     earlier = rows < target
     means = np.zeros(len(grid))
     for place, weights in enumerate(grid):
@@ -187,3 +189,18 @@ def ndcg_of_weights(
         found = np.where(ranks <= cut, gain / np.log2(ranks + 1), 0.0)
         means[place] = found.sum() / truths.height
     return means
+
+
+def _as_the_last(values: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Let what a retriever did not find, NaN, stand with its last of the query, shape (n, r).
+
+    What scores all alike still tells what it found from what it did not: that stands one lower.
+    """
+    if not len(query):
+        return values
+    starts = np.flatnonzero(np.diff(query, prepend=-1))
+    low, high = (end.reduceat(values, starts, axis=0) for end in (np.fmin, np.fmax))
+    last = np.where(high > low, low, low - 1)
+    return np.where(
+        np.isnan(values), np.repeat(last, np.diff(starts, append=len(query)), 0), values
+    )

@@ -10,6 +10,7 @@ import pytest
 from stages.core import tables
 from stages.rank.features import neighbours
 from stages.rank.features.neighbours import RECENCIES, SIMILARITIES, Neighbours
+from stages.retrieve.retrievers.history import past_items
 from stages.retrieve.retrievers.similarity import similar_items
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
@@ -45,6 +46,10 @@ def asked(histories: list[list[tuple[str, int]]]) -> pl.DataFrame:
     return pl.DataFrame(rows, tables.QUERIES.columns)
 
 
+def past(histories: list[list[tuple[str, int]]]) -> tuple[pl.DataFrame, int]:
+    return past_items(asked(histories), IDS), len(histories)
+
+
 HISTORIES = [
     [("i1", 1), ("i2", 2), ("i3", 3)],
     [],
@@ -56,7 +61,7 @@ STEPS = [{"i1": [2], "i2": [1], "i3": [0]}, {}, {"i1": [2, 0], "i4": [0], "i5": 
 
 
 def test_every_score_is_the_weighted_sum_over_the_history() -> None:
-    found = Neighbours(50).fit(log(), IDS).scores(asked(HISTORIES), *EVERY)
+    found = Neighbours().fit(log(), IDS).scores(*past(HISTORIES), *EVERY)
     for name, params in SIMILARITIES.items():
         similar = similar_items(log(), IDS, params).toarray()
         for suffix, recency in RECENCIES.items():
@@ -75,36 +80,35 @@ def test_every_score_is_the_weighted_sum_over_the_history() -> None:
     assert set(found) == {"seen"} | {f"{a}{b}" for a in SIMILARITIES for b in RECENCIES}
 
 
-def test_only_the_newest_moments_are_read() -> None:
-    made = Neighbours(1).fit(log(), IDS)
-    newest = [[step for step in history if step[1] == 3] for history in HISTORIES]
-    found, due = (made.scores(asked(h), *EVERY) for h in (HISTORIES, newest))
-    for name, values in due.items():
-        assert np.array_equal(found[name], values), name
-    assert found["seen"].tolist()[:8] == [0, 0, 0, 1, 0, 0, 0, 0]
-
-
 def test_order_of_pairs_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, queries = Neighbours(50).fit(log(), IDS), asked(HISTORIES)
-    due = made.scores(queries, *EVERY)
+    made = Neighbours().fit(log(), IDS)
+    due = made.scores(*past(HISTORIES), *EVERY)
     order = np.random.default_rng(1).permutation(len(EVERY[0]))
     monkeypatch.setattr(neighbours, "_CHUNK", 5)
-    found = made.scores(queries, EVERY[0][order], EVERY[1][order])
+    found = made.scores(*past(HISTORIES), EVERY[0][order], EVERY[1][order])
     for name, values in due.items():
         assert found[name] == pytest.approx(values[order], rel=1e-6), name
 
 
+def test_a_large_catalogue_is_searched_to_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    due = Neighbours().fit(log(), IDS).scores(*past(HISTORIES), *EVERY)
+    monkeypatch.setattr(neighbours, "_TABLE", 0)
+    found = Neighbours().fit(log(), IDS).scores(*past(HISTORIES), *EVERY)
+    for name, values in due.items():
+        assert np.array_equal(found[name], values), name
+
+
 def test_nothing_known_is_zero() -> None:
-    found = Neighbours(50).fit(log().clear(), IDS).scores(asked(HISTORIES), *EVERY)
+    found = Neighbours().fit(log().clear(), IDS).scores(*past(HISTORIES), *EVERY)
     assert not any(values.any() for name, values in found.items() if name != "seen")
     none = np.empty(0, np.int64)
-    assert Neighbours(5).fit(log(), IDS).scores(asked([]), none, none)["seen"].tolist() == []
+    assert Neighbours().fit(log(), IDS).scores(*past([]), none, none)["seen"].tolist() == []
 
 
 def test_a_saved_one_says_the_same(tmp_path: Path) -> None:
-    made = Neighbours(50).fit(log(), IDS)
+    made = Neighbours().fit(log(), IDS)
     made.save(tmp_path)
-    loaded = Neighbours(50).load(tmp_path, IDS)
-    again = loaded.scores(asked(HISTORIES), *EVERY)
-    for name, values in made.scores(asked(HISTORIES), *EVERY).items():
+    loaded = Neighbours().load(tmp_path, IDS)
+    again = loaded.scores(*past(HISTORIES), *EVERY)
+    for name, values in made.scores(*past(HISTORIES), *EVERY).items():
         assert np.array_equal(values, again[name]), name

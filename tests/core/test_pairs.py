@@ -1,0 +1,37 @@
+"""Numbers of (query, item) pairs stand for the pairs and for their order."""
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.pairs import PAIR, PairNumbers, rows_of
+
+pairs = st.lists(st.tuples(st.sampled_from(["q10", "q9", "r"]), st.sampled_from("abcd")))
+
+
+def frame(rows: list[tuple[str, str]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, dict.fromkeys(PAIR, pl.String), orient="row")
+
+
+@given(pairs)
+def test_numbers_are_told_back_and_ascend_as_ids_do(rows: list[tuple[str, str]]) -> None:
+    numbers = PairNumbers(frame(rows))
+    found = numbers.of(frame(rows))
+    assert numbers.frame(found).rows() == rows
+    assert numbers.frame(np.sort(found)).rows() == sorted(rows)
+    query, item = numbers.rows(found)
+    told = zip(numbers.query_ids.gather(query), numbers.item_ids.gather(item), strict=True)
+    assert list(told) == rows
+
+
+def test_what_was_not_there_has_no_number() -> None:
+    numbers = PairNumbers(frame([("q1", "a"), ("q2", "b")]))
+    asked = frame([("q2", "a"), ("q3", "a"), ("q1", "c")])
+    assert numbers.of(asked).tolist() == [2, -1, -1]
+
+
+def test_rows_of_ids_in_any_order() -> None:
+    known = pl.Series(["c", "a", "b"])
+    assert rows_of(pl.Series(["b", "x", "c", "b"]), known).tolist() == [2, -1, 0, 2]
+    assert rows_of(pl.Series([], dtype=pl.String), known).tolist() == []
