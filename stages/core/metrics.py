@@ -54,32 +54,37 @@ def order(lists: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def hits(ordered: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+def hits(lists: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """Return one row a query, sorted by query_id: where its targets stand in its list.
 
+    What stands before each target found is counted, as `order` has it; nothing is sorted.
+
     Args:
-        ordered: the result of `order`; queries that are not in `queries` are left out.
+        lists: (query_id, item_id, score); queries that are not in `queries` are left out.
         queries: (query_id, targets).
 
     Returns:
         query_id, `targets` (how many there are, each once) and `positions` (of those in the list,
-        ascending; empty when none is).
+        from 1, ascending; empty when none is).
     """
     wanted = queries.select("query_id", pl.col("targets").list.unique())
-    found = (
-        ordered.select("query_id", "item_id", "position")
-        .join(
-            wanted.explode("targets", empty_as_null=False),
-            left_on=["query_id", "item_id"],
-            right_on=["query_id", "targets"],
-        )
-        .group_by("query_id", maintain_order=True)
+    targets = wanted.explode("targets", empty_as_null=False)
+    rows = lists.select("query_id", "item_id", "score")
+    found = rows.join(targets, left_on=["query_id", "item_id"], right_on=["query_id", "targets"])
+    own, other = pl.col("score"), pl.col("score_right")
+    before = (other > own) | ((other == own) & (pl.col("item_id_right") <= pl.col("item_id")))
+    positions = (
+        found.join(rows.join(found, on="query_id", how="semi"), on="query_id")
+        .filter(before)
+        .group_by("query_id", "item_id")
+        .agg(position=pl.len())
+        .group_by("query_id")
         .agg(positions=pl.col("position").sort())
     )
     return (
         wanted.select("query_id", targets=pl.col("targets").list.len())
         .sort("query_id")
-        .join(found, on="query_id", how="left", maintain_order="left")
+        .join(positions, on="query_id", how="left", maintain_order="left")
         .with_columns(pl.col("positions").fill_null(pl.lit([], pl.List(pl.UInt32))))
     )
 
@@ -102,7 +107,7 @@ def retrieval_metrics(
         queries: (query_id, targets).
         depths: the ks.
     """
-    rows = hits(order(lists), queries)
+    rows = hits(lists, queries)
     return _metrics_of(
         rows,
         [_recall(k).alias(f"recall@{k}") for k in depths]
@@ -124,7 +129,7 @@ def ranking_metrics(
         queries: (query_id, targets).
         cutoffs: the ks.
     """
-    rows = hits(order(lists), queries)
+    rows = hits(lists, queries)
     return _metrics_of(
         rows,
         [_ndcg(k).alias(f"ndcg@{k}") for k in cutoffs]
@@ -139,7 +144,7 @@ def ranking_ceiling(
 
     What is missing to 1 was lost by retrieval; what a ranker has less than this, by ranking.
     """
-    rows = hits(order(lists), queries).with_columns(
+    rows = hits(lists, queries).with_columns(
         positions=pl.int_ranges(1, pl.col("positions").list.len() + 1, dtype=pl.UInt32)
     )
     return _metrics_of(
@@ -149,10 +154,9 @@ def ranking_ceiling(
     )
 
 
-def coverage(lists: pl.DataFrame, catalogue: int, depth: int | None = None) -> float:
+def coverage(lists: pl.DataFrame, catalogue: int) -> float:
     """Return the share of the catalogue that stands in some list (Ge et al., 2010); 0 for none."""
-    shown = lists if depth is None else order(lists).filter(pl.col("position") <= depth)
-    return shown["item_id"].n_unique() / catalogue if catalogue else 0.0
+    return lists["item_id"].n_unique() / catalogue if catalogue else 0.0
 
 
 # AUC: of groups and of all examples --------------------------------------------------------------

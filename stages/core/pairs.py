@@ -36,6 +36,13 @@ class PairNumbers:
         return pl.DataFrame([self.query_ids.gather(query), self.item_ids.gather(item)])
 
 
+def places(numbers: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Return where each number stands in `ascending`, shape (n,); -1 for those that do not."""
+    place = np.searchsorted(ascending, numbers)
+    found = np.append(ascending, -2)[place] == numbers
+    return np.where(found, place, -1)
+
+
 def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
     """Return the row of each id in `known`, ids each once: int64 of shape (n,), -1 for others."""
     rows = ids.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64)

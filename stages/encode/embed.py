@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import polars as pl
 import typer
 
 from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
+from stages.core.storage import atomic_folder
 from stages.encode.encoders import CachedEncoder, Encoded
 
 log = get_logger(__name__)
@@ -45,9 +47,19 @@ def main(
     chroma_folder: Path = files.CHROMA,
     store: Path = files.VECTOR_STORE,
 ) -> None:
-    """Encode every document once, and build the Chroma collection from window train."""
+    """Encode every document once, and build the Chroma collection from window train.
+
+    Without documents, as of a log without words, nothing is loaded and there is no collection.
+    """
     params = load_params(params_file)
     documents = tables.read(documents_file, tables.DOCUMENTS)
+    if documents.is_empty():
+        none = Encoded(np.empty((0, 0), np.float32))
+        frame = embeddings_frame(documents, none, "")
+        tables.write(frame, embeddings_folder / f"{encoder}.parquet", tables.EMBEDDINGS)
+        with atomic_folder(chroma_folder / encoder):
+            log.info("%s: no documents, nothing to encode, no collection", encoder)
+        return
     titles = tables.read(items_file, tables.ITEMS, columns=["item_id", "title"])
     opened = CachedEncoder(encoders_folder / encoder, store)
     encoded = opened.encode_documents(documents["text"].to_list())

@@ -39,7 +39,7 @@ def main(
     asked = {split: queries.filter(split=split).sort("query_id") for split in SPLITS}
     items = tables.read(items_file, tables.ITEMS, ["item_id"])
     events = tables.read(events_file, tables.SPLIT_EVENTS, ["user_id", "item_id", "split"])
-    columns = ["query_id", "item_id", "score"]
+    columns = ["query_id", "item_id", "score", "rank"]
 
     retrieved: measures.Measured = {split: {} for split in SPLITS}
     coverage: dict[str, dict[str, Figures]] = {split: {} for split in SPLITS}

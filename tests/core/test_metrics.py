@@ -112,7 +112,6 @@ def test_a_list_shorter_than_k_and_a_target_named_twice() -> None:
 def test_coverage_of_lists_and_of_their_tops() -> None:
     lists = lists_of({"p": {"a": 2, "b": 1}, "q": {"a": 2, "c": 1}})
     assert metrics.coverage(lists, 10) == 0.3
-    assert metrics.coverage(lists, 10, depth=1) == 0.1
     assert metrics.coverage(lists, 0) == 0
 
 

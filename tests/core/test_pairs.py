@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core.pairs import PAIR, PairNumbers, rows_of
+from stages.core.pairs import PAIR, PairNumbers, places, rows_of
 
 pairs = st.lists(st.tuples(st.sampled_from(["q10", "q9", "r"]), st.sampled_from("abcd")))
 
@@ -35,3 +35,9 @@ def test_rows_of_ids_in_any_order() -> None:
     known = pl.Series(["c", "a", "b"])
     assert rows_of(pl.Series(["b", "x", "c", "b"]), known).tolist() == [2, -1, 0, 2]
     assert rows_of(pl.Series([], dtype=pl.String), known).tolist() == []
+
+
+def test_places_of_numbers() -> None:
+    ascending = np.array([2, 5, 9])
+    assert places(np.array([9, 3, 2, 10, -1]), ascending).tolist() == [2, -1, 0, -1, -1]
+    assert places(np.array([0, 4]), np.empty(0, np.int64)).tolist() == [-1, -1]

@@ -113,3 +113,24 @@ def test_bge_m3_adds_lexical_weights_and_vectors_a_token(bge_m3: Path, tmp_path:
     assert frame["multi_vector"].list.len().unique().to_list() == [3]
     tokens = [entry["token"] for entry in frame["sparse"][0].to_list()]
     assert tokens == sorted(tokens)
+
+
+def test_without_documents_there_are_no_vectors_and_no_collection(
+    bert: Path, tmp_path: Path
+) -> None:
+    run(tmp_path, settings(bert))
+    tables.write(
+        pl.DataFrame([], tables.DOCUMENTS.columns), tmp_path / "documents.parquet", tables.DOCUMENTS
+    )
+    embed.main(
+        "base",
+        tmp_path / "params.yaml",
+        tmp_path / "documents.parquet",
+        tmp_path / "items.parquet",
+        tmp_path / "encoders",
+        tmp_path / "embeddings",
+        tmp_path / "chroma",
+        tmp_path / "vectors.sqlite",
+    )
+    assert tables.read(tmp_path / "embeddings" / "base.parquet", tables.EMBEDDINGS).is_empty()
+    assert list((tmp_path / "chroma" / "base").iterdir()) == []

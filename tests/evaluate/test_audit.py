@@ -16,7 +16,7 @@ from stages.evaluate.checks.verdict import Check
 from stages.evaluate.figures.intervals import Bootstrap
 from stages.evaluate.figures.slices import warm_queries
 
-PINNED = ["am:i14", "am:i10", "am:i34"]
+PINNED = ["am:i28", "am:i02", "am:i13"]
 
 ALL = [
     "candidates",

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from stages.core import catalogue, metrics
+from stages.core.pairs import rows_of
 from stages.core.params import Examples
 from stages.core.store import content_hash
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT, feature_names
@@ -247,9 +248,13 @@ def check_encoder(finetune: dict[str, Any], pairs: pl.DataFrame) -> Check:
 def _learnable(examples: pl.DataFrame) -> pl.DataFrame:
     """Keep the queries that have both a target and another item."""
     relevance = pl.col("relevance")
-    return examples.filter(
-        relevance.max().over("query_id") > 0, relevance.min().over("query_id") == 0
+    both = (
+        examples.select("query_id", "relevance")
+        .group_by("query_id")
+        .agg(some=relevance.max() > 0, others=relevance.min() == 0)
+        .filter("some", "others")
     )
+    return examples.join(both, on="query_id", how="semi", maintain_order="left")
 
 
 def _sampled(examples: pl.DataFrame, count: int) -> pl.DataFrame:
@@ -280,7 +285,7 @@ def _feature_aucs(examples: pl.DataFrame, names: Sequence[str]) -> dict[str, flo
 def _shuffled(examples: pl.DataFrame, queries: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Add `shuffled`: as many targets a query as it has, drawn by a hash of query and item.
 
-    A BLAKE2 hash: every process and every version of the libraries draws the same.
+    By hashes of BLAKE2: every process and every version of the libraries draws the same.
     """
     past = pl.col("history").list.eval(pl.element().struct.field("item_id")).list.join(" ")
     content = queries.join(examples, on="query_id", how="semi").select(
@@ -293,13 +298,26 @@ def _shuffled(examples: pl.DataFrame, queries: pl.DataFrame, seed: int) -> pl.Da
     drawn = content.with_columns(draw=pl.Series(draws, dtype=pl.String))
     drawn = drawn.sort("draw", "query_id").head(_SAMPLE)
     frame = examples.join(drawn, on="query_id", maintain_order="left")
-    lots = [content_hash(draw, item) for draw, item in frame.select("draw", "item_id").rows()]
-    place = pl.Series(lots, dtype=pl.String).rank("ordinal")
-    frame = frame.with_columns(place=place)
+    frame = frame.with_columns(place=_mixed(_numbered(frame["draw"]), _numbered(frame["item_id"])))
     chosen = pl.col("place").rank("ordinal").over("query_id") <= pl.col("relevance").sum().over(
         "query_id"
     )
     return frame.with_columns(shuffled=chosen.cast(pl.Int8))
+
+
+def _numbered(words: pl.Series) -> np.ndarray:
+    """A number of 64 bits for each text, the same for the same."""
+    every = words.unique().sort()
+    numbers = [int(content_hash(word)[:16], 16) for word in every]
+    return np.array(numbers, np.uint64)[rows_of(words, every)]
+
+
+def _mixed(a: np.ndarray, b: np.ndarray) -> pl.Series:
+    """A number for each pair of numbers, as if drawn (SplitMix64; Steele et al., 2014)."""
+    mixed = a + b * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return pl.Series(mixed ^ (mixed >> np.uint64(31)))
 
 
 def _matrix(examples: pl.DataFrame, names: Sequence[str]) -> Any:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 
 from stages.core import metrics
+from stages.core.pairs import PairNumbers, places, rows_of
 from stages.core.params import READS_HISTORY
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.evaluate.checks.verdict import Check, verdict
@@ -39,9 +41,9 @@ def check_candidates(
         properties: window and item_id of what the windows knew of items.
     """
     faults = {}
-    windows = queries.select("query_id", pl.col("split").cast(pl.String)).with_columns(
-        window=pl.col("split").replace_strict(WINDOW_OF_SPLIT, default=None)
-    )
+    windows = list(PARTS_OF_WINDOW)
+    behind = queries["split"].cast(pl.String).replace_strict(WINDOW_OF_SPLIT, default=None)
+    window_of = rows_of(behind, pl.Series(windows))
     written = documents.select(pl.col("window").cast(pl.String), "item_id")
     chosen = pl.concat(
         events.filter(pl.col("split").is_in(parts))
@@ -49,7 +51,7 @@ def check_candidates(
         .unique()
         for window, parts in PARTS_OF_WINDOW.items()
     )
-    windows_named = pl.DataFrame({"window": list(PARTS_OF_WINDOW)})
+    windows_named = pl.DataFrame({"window": windows})
     shown = windows_named.join(pictures.select("item_id"), how="cross")
     known_by = dict.fromkeys(lists, written) | dict.fromkeys(READS_HISTORY, chosen)
     known_by["content"] = pl.concat([written, shown])
@@ -63,14 +65,18 @@ def check_candidates(
     known_by["two_tower"] = pl.concat([written, shown, chosen, listed, dated])
     known_by["blend"] = pl.concat([written, *(known_by[n] for n in lists if n != "blend")])
     for name, rows in lists.items():
-        known = known_by[name].unique()
-        placed = rows.join(windows, on="query_id", how="left", maintain_order="left")
-        strange = placed.filter(pl.col("window").is_null())
-        future = placed.join(known, on=["window", "item_id"], how="anti")
-        faults[f"{name} candidates of no query"] = strange["query_id"]
-        faults[f"{name} candidates unknown to their window"] = future.filter(
-            pl.col("window").is_not_null()
-        )["query_id"]
+        known = known_by[name]
+        item_ids = known["item_id"].unique()
+        is_known = np.zeros((len(windows), len(item_ids) + 1), bool)
+        of_window = rows_of(known["window"], pl.Series(windows))
+        is_known[of_window, rows_of(known["item_id"], item_ids)] = True
+        query = rows_of(rows["query_id"], queries["query_id"])
+        window = np.append(window_of, -1)[query]
+        unknown = ~is_known[window, rows_of(rows["item_id"], item_ids)]
+        faults[f"{name} candidates of no query"] = rows["query_id"].filter(window < 0)
+        faults[f"{name} candidates unknown to their window"] = rows["query_id"].filter(
+            unknown & (window >= 0)
+        )
         faults[f"{name} candidates out of order"] = _disordered(rows)
     return verdict(
         "candidates",
@@ -92,16 +98,20 @@ def check_scores(
     """
     held = queries.filter(pl.col("split").is_in(RANKED))
     due = blend.join(held, on="query_id", how="semi")
-    key = ["query_id", "item_id"]
+    numbers = PairNumbers(due)
+    wanted = np.sort(numbers.of(due))
     faults = {}
     for name, rows in lists.items():
+        theirs = rows.join(held, on="query_id", how="semi")
+        place = places(numbers.of(theirs), wanted)
+        missed = np.ones(len(wanted), bool)
+        missed[place[place >= 0]] = False
         elsewhere = rows.join(held, on="query_id", how="anti")
-        added = rows.join(held, on="query_id", how="semi").join(due, on=key, how="anti")
         faults[f"{name} scores of queries not of valid or test"] = elsewhere["query_id"]
-        faults[f"{name} scores of items that are no candidates"] = added["query_id"]
-        faults[f"candidates that {name} did not score"] = due.join(rows, on=key, how="anti")[
-            "query_id"
-        ]
+        faults[f"{name} scores of items that are no candidates"] = theirs["query_id"].filter(
+            place < 0
+        )
+        faults[f"candidates that {name} did not score"] = numbers.frame(wanted[missed])["query_id"]
         faults[f"{name} scores out of order"] = _disordered(rows)
     return verdict(
         "scores",
@@ -128,12 +138,10 @@ def check_rank_slice(
     """
     figures: dict[str, float] = {}
     guilty = []
+    split_of = queries.select("query_id", "split")
     for name, rows in lists.items():
-        sides = {}
-        for split in ("rank", "valid"):
-            asked = queries.filter(split=split)
-            own = rows.join(asked.select("query_id"), on="query_id", how="semi")
-            sides[split] = metrics.retrieval_metrics(own, asked, (10, 100))
+        found = metrics.retrieval_metrics(rows, queries, (10, 100)).join(split_of, on="query_id")
+        sides = {split: found.filter(split=split) for split in ("rank", "valid")}
         for metric in ("recall@10", "recall@100"):
             excess = bootstrap.excess(sides["rank"][metric], sides["valid"][metric])
             if excess is None:
@@ -166,35 +174,41 @@ def check_too_good(
         queries: query_id, targets, split.
         limit: largest believable recall@1, and NDCG@5 of a ranker.
     """
+    held = queries.filter(pl.col("split").is_in(RANKED))
+    measured = {
+        (name, "recall@1"): metrics.retrieval_metrics(rows, queries, (1,))
+        for name, rows in retrieved.items()
+    } | {
+        (name, "ndcg@5"): metrics.ranking_metrics(rows, held, (5,)) for name, rows in ranked.items()
+    }
     figures: dict[str, float] = {}
     guilty = []
-    kinds = (
-        (retrieved, tuple(WINDOW_OF_SPLIT), "recall@1"),
-        (ranked, RANKED, "ndcg@5"),
-    )
-    for lists, splits, metric in kinds:
-        for name, rows in lists.items():
-            for split in splits:
-                asked = queries.filter(split=split)
-                if asked.is_empty():
-                    continue
-                own = rows.join(asked.select("query_id"), on="query_id", how="semi")
-                found = (
-                    metrics.retrieval_metrics(own, asked, (1,))
-                    if metric == "recall@1"
-                    else metrics.ranking_metrics(own, asked, (5,))
-                )
-                mean = float(found.select(pl.col(metric).mean().fill_null(0.0)).item())
-                figures[f"{name} {split} {metric}"] = mean
-                if mean > limit:
-                    guilty.append(f"{name} has a {metric} of {mean:.3f} on {split}")
+    for (name, metric), found in measured.items():
+        means = (
+            found.join(queries.select("query_id", "split"), on="query_id")
+            .group_by("split", maintain_order=True)
+            .agg(pl.col(metric).mean().fill_null(0.0))
+        )
+        for split, mean in means.sort("split").iter_rows():
+            figures[f"{name} {split} {metric}"] = mean
+            if mean > limit:
+                guilty.append(f"{name} has a {metric} of {mean:.3f} on {split}")
     best = max(figures.values(), default=0.0)
     fine = f"The best recall@1 or NDCG@5 is {best:.3f}; up to {limit} is believable."
     return Check("too_good", not guilty, "; ".join(guilty) or fine, figures)
 
 
 def _disordered(rows: pl.DataFrame) -> pl.Series:
-    """Return the queries whose rank is not by score, then item id."""
-    due = metrics.order(rows)
-    both = rows.select("query_id", "item_id", "rank").join(due, on=["query_id", "item_id"])
-    return both.filter(pl.col("rank") != pl.col("position"))["query_id"].unique()
+    """Return the queries whose rank is not by score, then item id, from 1 without a gap."""
+    ids = rows["query_id"].unique()
+    placed = rows.select(
+        "item_id", "score", "rank", query=pl.Series(rows_of(rows["query_id"], ids))
+    ).sort("query", "rank")
+    query, rank, score, item = (pl.col(name) for name in ("query", "rank", "score", "item_id"))
+    after = (score < score.shift()) | ((score == score.shift()) & (item > item.shift()))
+    fine = (
+        pl.when(query == query.shift())
+        .then(after & (rank == rank.shift() + 1))
+        .otherwise(rank == 1)
+    )
+    return ids.gather(placed.filter(~fine)["query"].unique())

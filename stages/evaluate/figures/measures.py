@@ -26,10 +26,15 @@ SLICED = {"retrieval": ("recall@10", "recall@100", "mrr"), "ranking": ("ndcg@5",
 
 
 def covered(lists: pl.DataFrame, catalogue: int) -> Figures:
-    """Return the coverage of the lists and of their first ten places; a count has no interval."""
+    """Return the coverage of the lists and of their first ten places; a count has no interval.
+
+    Args:
+        lists: item_id, rank.
+        catalogue: items that there are.
+    """
     values = {
         "coverage": metrics.coverage(lists, catalogue),
-        f"coverage@{COVERED}": metrics.coverage(lists, catalogue, COVERED),
+        f"coverage@{COVERED}": metrics.coverage(lists.filter(pl.col("rank") <= COVERED), catalogue),
     }
     return {name: dict.fromkeys(("mean", "low", "high"), value) for name, value in values.items()}
 

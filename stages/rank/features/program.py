@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from stages.core.pairs import PairNumbers, rows_of
+from stages.core.pairs import PairNumbers, places, rows_of
 from stages.core.params import Examples
 from stages.core.storage import read_json, write_json
 from stages.core.tables import feature_names
@@ -139,15 +139,13 @@ def _standing(
 ) -> dict[str, np.ndarray]:
     """How numbered pairs, ascending, stand with each retriever and in the blend; NaN if not."""
     found: dict[str, np.ndarray] = {}
-    sought = np.append(pair, -2)
     for name in sorted({"blend", *retrievers, *lists["retriever"].unique()}):
         own = lists.filter(retriever=name)
-        number, score = numbers.of(own), own["score"].to_numpy()
+        place, score = places(numbers.of(own), pair), own["score"].to_numpy()
         query = rows_of(own["query_id"], numbers.query_ids)
         best = np.full(len(numbers.query_ids) + 1, -np.inf, np.float32)
         np.maximum.at(best, query, score)
-        place = np.searchsorted(pair, number)
-        known = np.flatnonzero(sought[place] == number)
+        known = np.flatnonzero(place >= 0)
         values = {"score": score, "rank": own["rank"].to_numpy(), "gap": best[query] - score}
         for kind, value in values.items():
             column = found[f"{name}_{kind}"] = np.full(len(pair), np.nan, np.float32)

@@ -9,7 +9,7 @@ from typing import Literal, Self
 import numpy as np
 import polars as pl
 
-from stages.core.pairs import PairNumbers, rows_of
+from stages.core.pairs import PairNumbers, places, rows_of
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
 
@@ -167,8 +167,10 @@ def ndcg_of_weights(
     gains = np.cumsum(1 / np.log2(np.arange(2, cut + 2)))
     row = rows_of(truths["query_id"], parts.numbers.query_ids)
     ideal[row] = gains[np.minimum(truths["truths"].to_numpy(), cut) - 1]
-    is_target = np.isin(parts.pair, parts.numbers.of(targets))
-    judged = np.isin(parts.query, parts.query[is_target])
+    is_target = places(parts.pair, np.sort(parts.numbers.of(targets))) >= 0
+    has_hit = np.zeros(len(parts.numbers.query_ids), bool)
+    has_hit[parts.query[is_target]] = True
+    judged = has_hit[parts.query]
     query, values = parts.query[judged], parts.values[judged]
     hits = np.flatnonzero(is_target[judged])
     starts = np.searchsorted(query, query[hits], side="left")
