@@ -9,6 +9,7 @@ from stages.retrieve.retrievers.parts import (
     Parts,
     PartsKnowingItems,
     PartsRetriever,
+    folder_of,
     folders_of,
     is_in_parts,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Retriever",
     "TrainingData",
     "class_of",
+    "folder_of",
     "folders_of",
     "load_retriever",
     "make_retriever",

@@ -7,7 +7,7 @@ from typing import Self
 
 import polars as pl
 
-from stages.core.log import get_logger
+from stages.core.log import UserError, get_logger
 from stages.core.params import Fit, RetrieverName
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
@@ -236,6 +236,27 @@ def folders_of(folder: Path) -> list[Path]:
         return [folder]
     about = read_json(folder / _ABOUT)
     return [folder] if about["together"] else [folder / part for part in about["parts"]]
+
+
+def folder_of(folder: Path, part: str | None) -> Path:
+    """Return where a retriever of one part, or of a shop without parts, lies.
+
+    Args:
+        folder: of the fitted retriever.
+        part: which one; None for a shop without.
+
+    Raises:
+        UserError: the retriever has parts and none is named, or it has not the one that is named.
+    """
+    if part is None and not is_in_parts(folder):
+        return folder
+    known = [path.name for path in folders_of(folder)] if is_in_parts(folder) else []
+    if part not in known:
+        raise UserError(
+            f"{folder} has {', '.join(known) or 'no parts'}, and {part or 'no part'} is given; "
+            "export one of its parts (--part), or run `dvc repro fit` first"
+        )
+    return folder / str(part)
 
 
 def _looked_up(table: pl.DataFrame, ids: pl.Series) -> pl.Series:
