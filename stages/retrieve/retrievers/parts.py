@@ -165,7 +165,8 @@ class PartsRetriever:
 
         `Parts.save` writes what lies beside the folder. What was loaded is not written again.
         """
-        if self._together is not None:
+        if self._comparable:
+            assert self._together is not None
             self._together.save(folder)
         else:
             for part, one in self._fitted.items():
