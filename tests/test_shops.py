@@ -13,6 +13,7 @@ from stages.core import files
 from stages.publish.serving import Recommender
 from stages.publish.serving.recommender import history_queries, user_query
 from tests.conftest import Checkout
+from tests.publish.test_service import serving
 
 pytestmark = pytest.mark.slow
 
@@ -197,6 +198,16 @@ def test_the_bundle_keeps_shops_apart(both: Checkout) -> None:
         for past in (bundle.history_of(user), bundle.history_of("nobody")):
             found = bundle.recommend(user_query(user, past), 10)
             assert shops_of(found["item_id"]) == {shop}
+
+
+def test_the_service_keeps_shops_apart(both: Checkout) -> None:
+    with serving(both, "service:Search", both.folder) as client:
+        for asked in ("recommend", "similar"):
+            for shop, item in (("hm_", "hm_0110000003"), ("rr_", "rr_1003")):
+                sent = {"history": [item]} if asked == "recommend" else {"item_id": item}
+                found = client.post(f"/{asked}", json=sent | {"top_k": 5})
+                assert found.status_code == 200, found.text
+                assert {hit["item_id"][:3] for hit in found.json()["items"]} == {shop}
 
 
 def test_of_nobody_known_both_shops_are_shown(both: Checkout) -> None:
