@@ -1,6 +1,7 @@
 """Recipes of whole shops, run from raw files in the published forms as a user runs them."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from stages.core import files
 from stages.publish.serving import Recommender
 from stages.publish.serving.recommender import history_queries, user_query
 from tests.conftest import Checkout
+from tests.publish.test_service import serving
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +121,100 @@ def test_visitors_are_answered_by_history(retailrocket: Checkout) -> None:
     found = bundle.recommend(history_queries([["rr_1003", "rr_1011"]]), 5)
     groups = [int(item.removeprefix("rr_")) % 8 for item in found["item_id"]]
     assert groups.count(1003 % 8) >= 4
+
+
+# H&M beside RetailRocket -------------------------------------------------------------------------
+
+
+def write_hm(folder: Path) -> None:
+    """Six kinds of ten garments at the time of the other shop, bought much more often.
+
+    A customer's age tells nothing of the kind.
+    """
+    rng = np.random.default_rng(8)
+    start = datetime.fromtimestamp(START / 1000, UTC)
+    bought = ["t_dat,customer_id,article_id,price,sales_channel_id"]
+    for user, day, item in visits(rng, 600, 6, 10):
+        at = f"{start + timedelta(days=day):%Y-%m-%d}"
+        bought += [f"{at},c{user},{110_000_000 + item:010d},0.02,2"] * 2
+    kinds = ("Dress", "Sock", "Coat", "Belt", "Scarf", "Shirt")
+    articles = ["article_id,prod_name,product_type_name"]
+    articles += [f"{110_000_000 + n:010d},{kinds[n % 6]} {n},{kinds[n % 6]}" for n in range(60)]
+    who = ["customer_id,age,club_member_status,fashion_news_frequency"]
+    who += [f"c{user},{20 + user % 5 * 10},ACTIVE,NONE" for user in range(600)]
+    for name, lines in (("transactions", bought), ("articles", articles), ("customers", who)):
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    settings = QUICK | {"ingest.hm_retailrocket.parts": "both"}
+    settings["ingest.hm_retailrocket.hm.images"] = None
+    settings["retrievers"] = ["popular", "item_knn", "als", "two_tower", "content"]
+    settings["rankers"] = ["lightgbm"]
+    run = Checkout(tmp_path_factory.mktemp("both"), "hm_retailrocket", settings)
+    write_retailrocket(run.folder / "data" / "raw")
+    write_hm(run.folder / "data" / "raw")
+    run.run("dvc", "repro")
+    run.commit("reproduced")
+    return run
+
+
+def shops_of(items: pl.Series) -> set[str]:
+    return set(items.str.head(3).unique())
+
+
+def test_two_shops_run_beside_each_other(both: Checkout) -> None:
+    compared, counted = figures(both)
+    assert counted["items"] == 96 + 60
+    for name in ("item_knn", "als", "two_tower"):
+        assert compared[f"{name}_vs_popular"]["recall@10"]["low"] > 0, name
+    audit = json.loads((both.folder / "metrics" / "audit.json").read_text())
+    queries = pl.read_parquet(both.folder / files.QUERIES)
+    (parts,) = (check for check in audit["checks"] if check["name"] == "parts")
+    assert parts["figures"]["queries"] == queries.height
+    up_to_date(both)
+
+
+def test_candidates_are_of_the_shop_of_who_asks(both: Checkout) -> None:
+    queries = pl.read_parquet(both.folder / files.QUERIES).select("query_id", "user_id", "split")
+    assert queries.filter(pl.col("user_id").str.starts_with("rr_"))["split"].n_unique() == 3
+    for name in ("popular", "item_knn", "als", "two_tower", "content"):
+        found = pl.read_parquet(both.folder / files.CANDIDATES / f"{name}.parquet")
+        asked = found.join(queries, on="query_id")
+        assert shops_of(asked["user_id"]) == {"hm_", "rr_"}, name
+        assert (asked["user_id"].str.head(3) == asked["item_id"].str.head(3)).all(), name
+
+
+def test_the_bundle_keeps_shops_apart(both: Checkout) -> None:
+    bundle = Recommender.load(both.folder / files.BUNDLE)
+    bought = {"hm_": ["hm_0110000003", "hm_0110000009"], "rr_": ["rr_1003", "rr_1011"]}
+    for shop, items in bought.items():
+        for strategy in bundle.strategies:
+            found = bundle.recommend(history_queries([items]), 10, strategy)
+            assert shops_of(found["item_id"]) == {shop}, strategy
+        assert shops_of(bundle.similar(items[0], 10)["item_id"]) == {shop}
+        user = "hm_c7" if shop == "hm_" else "rr_7"
+        for past in (bundle.history_of(user), bundle.history_of("nobody")):
+            found = bundle.recommend(user_query(user, past), 10)
+            assert shops_of(found["item_id"]) == {shop}
+
+
+def test_the_service_keeps_shops_apart(both: Checkout) -> None:
+    with serving(both, "service:Search", both.folder) as client:
+        for asked in ("recommend", "similar"):
+            for shop, item in (("hm_", "hm_0110000003"), ("rr_", "rr_1003")):
+                sent = {"history": [item]} if asked == "recommend" else {"item_id": item}
+                found = client.post(f"/{asked}", json=sent | {"top_k": 5})
+                assert found.status_code == 200, found.text
+                assert {hit["item_id"][:3] for hit in found.json()["items"]} == {shop}
+
+
+def test_of_nobody_known_both_shops_are_shown(both: Checkout) -> None:
+    bundle = Recommender.load(both.folder / files.BUNDLE)
+    found = bundle.recommend(history_queries([[]]), 10, "popular")["item_id"]
+    assert (found.str.head(3) == "rr_").sum() == 5
+    assert shops_of(bundle.recommend(history_queries([[]]), 20)["item_id"]) == {"hm_", "rr_"}
 
 
 # A feed ------------------------------------------------------------------------------------------

@@ -19,11 +19,16 @@ _IDS = {"popular": "hot", "item_knn": "items", "als": "items"}
 
 def read_ids(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str], pl.DataFrame]:
     """Return kind and id of what each retriever knows by its id, by retriever and window."""
+    from stages.retrieve.retrievers import folders_of
+
     found: dict[tuple[str, str], pl.DataFrame] = {}
+    none = pl.DataFrame(schema={"item_id": pl.String})
     for name in names:
         for window in tables.WINDOWS:
             if name in _IDS:
-                ids = pl.read_parquet(folder / name / window / f"{_IDS[name]}.parquet")
+                fitted = folders_of(folder / name / window)
+                known = [pl.read_parquet(one / f"{_IDS[name]}.parquet") for one in fitted]
+                ids = pl.concat([none, *(one.select("item_id") for one in known)])
                 found[name, window] = ids.select(pl.lit("item").alias("kind"), id="item_id")
             elif name == "two_tower":
                 slots = pl.read_parquet(folder / name / window / "slots.parquet")
@@ -113,6 +118,7 @@ def main(
         texts.check_copies(queries, events),
         learning.check_encoder(finetune, pairs),
         lists.check_candidates(retrieved, queries, documents, events, pictures, items, known),
+        lists.check_parts(retrieved, queries, items, users),
         behaviour.check_hotness(
             *(retrieved.get("popular"), queries, events, impressions, params.fit.popular),
             *(items, known, users),

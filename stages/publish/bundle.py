@@ -103,9 +103,9 @@ def main(
         users = newest(events, params.bundle.max_history)
         users.cast({"history": tables.HISTORY}).write_parquet(folder / "users.parquet")
         for name in params.retrievers:
-            for part in ("train", "encoder"):
-                if (retrievers_folder / name / part).exists():
-                    _copy(retrievers_folder / name / part, folder / "retrievers" / name / part)
+            for needed in ("train", "encoder", "parts"):
+                if (retrievers_folder / name / needed).exists():
+                    _copy(retrievers_folder / name / needed, folder / "retrievers" / name / needed)
         shutil.copyfile(blend_model, folder / "blend.json")
         _copy(features_folder / "train", folder / "features")
         _copy(rankers_folder / ranker, folder / "ranker")

@@ -14,7 +14,13 @@ from stages.core.params import RetrieverName, load_params
 from stages.core.storage import atomic_folder
 from stages.core.windows import impressions_of
 from stages.encode.encoders import CachedEncoder
-from stages.retrieve.retrievers import ENCODER_OF, READS_VECTORS, TrainingData, make_retriever
+from stages.retrieve.retrievers import (
+    ENCODER_OF,
+    READS_VECTORS,
+    Parts,
+    TrainingData,
+    make_retriever,
+)
 
 log = get_logger(__name__)
 
@@ -63,7 +69,7 @@ def main(
     encoders_folder: Path = files.ENCODERS,
     retrievers_folder: Path = files.RETRIEVERS,
 ) -> None:
-    """Fit one retriever on both windows and save it, its encoder beside it."""
+    """Fit one retriever on both windows and save it, its encoder and the shop's parts beside it."""
     params = load_params(params_file)
     name = cast(RetrieverName, retriever)
     documents = tables.read(documents_file, tables.DOCUMENTS)
@@ -73,8 +79,11 @@ def main(
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     users = tables.read(users_file, tables.USERS)
     pictures = tables.read(pictures_file, tables.PICTURE_VECTORS)
+    parts = Parts.of(items, users)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
+        if parts is not None:
+            parts.save(folder / "parts")
         if name in ENCODER_OF:
             which = ENCODER_OF[name]
             embeddings = tables.read(embeddings_folder / f"{which}.parquet", tables.EMBEDDINGS)
@@ -95,7 +104,7 @@ def main(
                 users,
                 None if pictures.is_empty() else pictures,
             )
-            made = make_retriever(name, params.fit, params.seed)
+            made = make_retriever(name, params.fit, params.seed, parts)
             made.fit(data)
             (folder / window).mkdir()
             made.save(folder / window)

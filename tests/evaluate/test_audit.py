@@ -31,6 +31,7 @@ ALL = [
     "labels",
     "negatives",
     "pairs",
+    "parts",
     "properties",
     "queries",
     "rank_slice",
@@ -64,6 +65,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         lists.check_candidates(
             *(retrieved, w.queries, w.documents, w.events, w.pictures, w.items, w.known)
         ),
+        lists.check_parts(retrieved, w.queries, w.items, w.users),
         behaviour.check_hotness(
             *(None, w.queries, w.events, w.impressions, params.fit.popular),
             *(w.items, w.known, w.users),
@@ -293,6 +295,15 @@ def item_that_the_window_does_not_know(w: World) -> World:
     return w.replace(documents=w.documents.filter(kept))
 
 
+def candidate_of_another_part(w: World) -> World:
+    """All is of one part, but for an item that was found for everybody."""
+    other = pl.col("item_id") == w.blend["item_id"][0]
+    part = pl.when(other).then(pl.lit("b")).otherwise(pl.lit("a"))
+    return w.replace(
+        items=w.items.with_columns(part=part), users=w.users.with_columns(part=pl.lit("a"))
+    )
+
+
 LEAKS: list[tuple[Callable[[World], World], set[str], str]] = [
     (keyword_of_the_future, {"documents"}, "only later reviews name"),
     (review_of_the_future, {"documents"}, "later reviews quoted in train documents"),
@@ -320,6 +331,7 @@ LEAKS: list[tuple[Callable[[World], World], set[str], str]] = [
     (score_of_a_rank_query, {"scores"}, "not of valid or test"),
     (candidate_left_unscored, {"scores"}, "candidates that lightgbm did not score"),
     (ranks_that_scores_do_not_give, {"scores"}, "xgboost scores out of order"),
+    (candidate_of_another_part, {"parts"}, "blend candidates of another part than their asker"),
 ]
 
 
@@ -431,6 +443,39 @@ def test_by_towers_only_items_of_which_something_is_said_are_found(world: World)
     dated = pl.DataFrame({"window": ["fit", "train"], "item_id": [gone, gone]})
     assert check(rest, unseen, dated.cast({"window": undated.schema["window"]}))
     assert not check(rest, unseen, undated.select("window", "item_id"))
+
+
+@pytest.mark.parametrize(
+    ("user", "past", "item", "fine"),
+    [
+        ("ann", [], "a1", True),
+        ("ann", ["b1"], "a1", True),
+        ("ann", ["a1"], "b1", False),
+        ("new", ["b1", "a2"], "a1", True),
+        ("new", ["a2", "b1"], "a1", False),
+        (None, ["a1", "unheard of"], "b1", False),
+        (None, ["a1"], "unheard of", False),
+        (None, [], "b1", True),
+        ("new", ["unheard of"], "b1", True),
+    ],
+)
+def test_candidates_are_of_the_asker_s_part(
+    user: str | None, past: list[str], item: str, fine: bool, world: World
+) -> None:
+    """A user's part counts, else that of the newest item; of nobody known, any."""
+    at = world.queries["timestamp"][0]
+    asked = world.queries.head(1).with_columns(
+        query_id=pl.lit("q"),
+        user_id=pl.lit(user, pl.String),
+        history=pl.Series(
+            [[{"item_id": one, "timestamp": at} for one in past]], dtype=tables.HISTORY
+        ),
+    )
+    items = pl.DataFrame({"item_id": ["a1", "a2", "b1"], "part": ["a", "a", "b"]})
+    users = pl.DataFrame({"user_id": ["ann"], "part": ["a"]})
+    found = {"als": pl.DataFrame({"query_id": ["q"], "item_id": [item]})}
+    assert lists.check_parts(found, asked, items, users).passed == fine
+    assert lists.check_parts(found, asked, items.drop("part"), users).passed
 
 
 def test_a_retriever_that_found_nothing_has_its_columns_all_the_same(world: World) -> None:

@@ -11,7 +11,7 @@ from stages.core.params import Fit, RetrieverName
 from stages.evaluate import audit
 from stages.evaluate.checks import behaviour
 from stages.evaluate.checks.verdict import Check
-from stages.retrieve.retrievers import TrainingData, make_retriever
+from stages.retrieve.retrievers import Parts, TrainingData, make_retriever
 
 NAMES: list[RetrieverName] = ["popular", "item_knn", "als"]
 
@@ -25,19 +25,19 @@ def training(w: World, parts: tuple[str, ...], clicks_until: str | None = None) 
     return TrainingData(blank, events=events, impressions=shown, items=w.items)
 
 
-def hot(w: World, train: TrainingData) -> pl.DataFrame:
+def hot(w: World, train: TrainingData, parts: Parts | None = None) -> pl.DataFrame:
     """Candidates of popular: of window fit as it is, of window train as fitted on what is given."""
     found = []
     for split, window in tables.WINDOW_OF_SPLIT.items():
-        made = make_retriever("popular", Fit())
+        made = make_retriever("popular", Fit(), parts=parts)
         own = training(w, tables.PARTS_OF_WINDOW[window])
         made.fit(train if window == "train" else own)
         found.append(made.retrieve(w.queries.filter(split=split), 10))
     return pl.concat(found)
 
 
-def hotness(w: World, train: TrainingData) -> Check:
-    found = hot(w, train)
+def hotness(w: World, train: TrainingData, parts: Parts | None = None) -> Check:
+    found = hot(w, train, parts)
     rest = (w.items, w.known, w.users)
     return behaviour.check_hotness(found, w.queries, w.events, w.impressions, Fit().popular, *rest)
 
@@ -58,11 +58,32 @@ def test_hotness_of_another_time(world: World, parts: tuple[str, ...], until: st
     assert "rank candidates" not in check.message
 
 
-def fitted(w: World, folder: Path, parts: dict[str, tuple[str, ...]]) -> Path:
+def in_two_parts(w: World) -> World:
+    """Items and users of even numbers are of one part, those of odd ones of the other."""
+    named = [
+        frame.with_columns(part=pl.when(pl.col(key).str.contains("[02468]$")).then(0).otherwise(1))
+        for frame, key in ((w.items, "item_id"), (w.users, "user_id"))
+    ]
+    items, users = (frame.with_columns(pl.col("part").cast(pl.String)) for frame in named)
+    return w.replace(items=items, users=users)
+
+
+def test_a_part_is_counted_alone(world: World) -> None:
+    w = in_two_parts(world)
+    train = training(w, ("fit", "rank"))
+    assert hotness(w, train, Parts.of(w.items, w.users)).passed
+    together = hotness(w, train)
+    assert not together.passed
+    assert "rank candidates that are not what window fit counts" in together.message
+
+
+def fitted(
+    w: World, folder: Path, parts: dict[str, tuple[str, ...]], shops: Parts | None = None
+) -> Path:
     """Fitted retrievers in folders as the stage `fit` leaves them, windows of the given parts."""
     for name in NAMES:
         for window in tables.WINDOWS:
-            made = make_retriever(name, Fit())
+            made = make_retriever(name, Fit(), parts=shops)
             made.fit(training(w, parts[window]))
             (folder / name / window).mkdir(parents=True)
             made.save(folder / name / window)
@@ -79,18 +100,26 @@ def with_new_item(w: World) -> World:
     return w.replace(events=events.with_columns(item_id=new))
 
 
-def test_ids_of_windows_pass(world: World, tmp_path: Path) -> None:
+@pytest.fixture(params=[False, True], ids=["one shop", "two parts"])
+def shops(request: pytest.FixtureRequest, world: World) -> Parts | None:
+    w = in_two_parts(world)
+    return Parts.of(w.items, w.users) if request.param else None
+
+
+def test_ids_of_windows_pass(world: World, shops: Parts | None, tmp_path: Path) -> None:
     w = with_new_item(world)
-    folder = fitted(w, tmp_path, tables.PARTS_OF_WINDOW)
+    folder = fitted(w, tmp_path, tables.PARTS_OF_WINDOW, shops)
     check = behaviour.check_vocabularies(audit.read_ids(folder, NAMES), w.events)
     assert check.passed
     assert check.figures["ids"] > 6 * 30
 
 
-def test_ids_of_the_test_split_in_a_vocabulary(world: World, tmp_path: Path) -> None:
+def test_ids_of_the_test_split_in_a_vocabulary(
+    world: World, shops: Parts | None, tmp_path: Path
+) -> None:
     w = with_new_item(world)
     parts = tables.PARTS_OF_WINDOW | {"train": ("fit", "rank", "test")}
-    known = audit.read_ids(fitted(w, tmp_path, parts), NAMES)
+    known = audit.read_ids(fitted(w, tmp_path, parts, shops), NAMES)
     check = behaviour.check_vocabularies(known, w.events)
     for name in NAMES:
         assert f"1 items that {name} knows before window train does" in check.message

@@ -1,7 +1,8 @@
 """One fitted retriever of each kind, in a small shop where the right answers are known.
 
 Every document has a word of its own; whoever chose the companion of an item then chose it; and a
-companion's vector is near its item's.
+companion's vector is near its item's. Each retriever stands there twice: the second time another
+shop, the same but busier, is beside this one, and who asks is of this one.
 """
 
 import os
@@ -21,6 +22,7 @@ from stages.core.params import READS_HISTORY, Encoder, Fit, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import (
+    Parts,
     Retriever,
     TrainingData,
     load_retriever,
@@ -145,6 +147,61 @@ def shoppers(words: Sequence[str | None]) -> pl.DataFrame:
     return queries([None] * len(words), histories)
 
 
+OTHER = "other-"
+"""Before the ids of the other shop."""
+USER = "u0-0"
+"""Somebody of this shop."""
+
+
+def beside(data: TrainingData, busier: int = 5) -> TrainingData:
+    """The same shop once more, with ids of its own and so many times as many events, years later.
+
+    Items and users of both name their shop in the column `part`.
+    """
+
+    def renamed(frame: pl.DataFrame) -> pl.DataFrame:
+        ids = [name for name in ("user_id", "item_id") if name in frame.columns]
+        return frame.with_columns(pl.concat_str(pl.lit(OTHER), name).alias(name) for name in ids)
+
+    def both(frame: pl.DataFrame | None, named: bool = False) -> pl.DataFrame | None:
+        if frame is None:
+            return None
+        pair = [frame, renamed(frame)]
+        if named:
+            pair = [
+                own.with_columns(part=pl.lit(part)) for own, part in zip(pair, "ab", strict=True)
+            ]
+        return pl.concat(pair).sort("item_id")
+
+    assert data.events is not None
+    late = [
+        renamed(data.events).with_columns(pl.col("timestamp") + timedelta(days=1000, minutes=n))
+        for n in range(busier)
+    ]
+    events = pl.concat([data.events, *late])
+    users = events.select("user_id").unique().sort("user_id")
+    is_other = pl.col("user_id").str.starts_with(OTHER)
+    users = users.with_columns(part=pl.when(is_other).then(pl.lit("b")).otherwise(pl.lit("a")))
+    documents = both(data.documents)
+    assert documents is not None
+    return replace(
+        data,
+        documents=documents,
+        embeddings=both(data.embeddings),
+        events=events,
+        items=both(data.items, named=True),
+        users=users,
+    )
+
+
+def parts_of(data: TrainingData) -> Parts:
+    assert data.items is not None
+    assert data.users is not None
+    parts = Parts.of(data.items, data.users)
+    assert parts is not None
+    return parts
+
+
 @dataclass(frozen=True)
 class Case:
     """A retriever, fitted, saved as the stage `fit` saves it.
@@ -173,12 +230,13 @@ def settings_of(name: str, folder: Path, seed: int) -> Encoder | None:
     return None
 
 
-def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
-    made = make_retriever(name, Fit())
+def fit(name: RetrieverName, folder: Path, seed: int = 0, in_parts: bool = False) -> Case:
     params = settings_of(name, folder / "model", seed)
     (folder / "train").mkdir(parents=True)
     known = vectors() if name == "content" else None
     data = TrainingData(documents(), known, events=events(), items=items())
+    if in_parts:
+        data = beside(data)
     if params is not None:
         tiny_models.described(folder / "encoder", params)
         encoder = CachedEncoder(folder / "encoder")
@@ -188,10 +246,15 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0) -> Case:
         )
         frame = embeddings_frame(keyed, encoded, encoder.model.model_hash)
         data = replace(data, embeddings=frame, encoder=encoder)
+    parts = parts_of(data) if in_parts else None
+    made = make_retriever(name, Fit(), parts=parts)
     made.fit(data)
     made.save(folder / "train")
     ask = whole_texts if name == "dense" else shoppers if name in READS_HISTORY else queries
-    return Case(name, made, folder, ask)
+    if parts is None:
+        return Case(name, made, folder, ask)
+    parts.save(folder / "parts")
+    return Case(name, made, folder, lambda words: ask(words).with_columns(user_id=pl.lit(USER)))
 
 
 def whole_texts(words: Sequence[str | None]) -> pl.DataFrame:
@@ -200,17 +263,25 @@ def whole_texts(words: Sequence[str | None]) -> pl.DataFrame:
 
 
 EVERY = get_args(RetrieverName)
+IN_PARTS = "-in-parts"
 
 
-@pytest.fixture(scope="session", params=EVERY)
+def twice(names: Sequence[str]) -> list[str]:
+    """Parameters of `case`: each retriever alone, and of a shop of parts."""
+    return [*names, *(name + IN_PARTS for name in names)]
+
+
+@pytest.fixture(scope="session", params=twice(EVERY))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return fit(request.param, tmp_path_factory.mktemp(request.param))
+    name = request.param.removesuffix(IN_PARTS)
+    return fit(name, tmp_path_factory.mktemp(name), in_parts=name != request.param)
 
 
 @pytest.fixture
 def swapped(case: Case, tmp_path: Path) -> Path:
     """The folder of the case with another model's encoder in it."""
     other = fit(case.name, tmp_path / "other", seed=1)
-    shutil.copytree(case.folder / "train", tmp_path / "mine" / "train")
+    for name in {"train", "parts"} & {path.name for path in case.folder.iterdir()}:
+        shutil.copytree(case.folder / name, tmp_path / "mine" / name)
     shutil.copytree(other.folder / "encoder", tmp_path / "mine" / "encoder")
     return tmp_path / "mine"

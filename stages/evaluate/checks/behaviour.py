@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import polars as pl
 
 from stages.core import catalogue
-from stages.core.params import Popular
+from stages.core.params import Fit, Popular
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.core.windows import impressions_of
 from stages.evaluate.checks.verdict import Check, verdict
-from stages.retrieve.retrievers import TrainingData
-from stages.retrieve.retrievers.popular import PopularRetriever
+from stages.retrieve.retrievers import Parts, TrainingData, make_retriever
 
 _SAMPLE = 200
 """Queries of a split that are answered again."""
@@ -32,7 +31,8 @@ def check_hotness(
 ) -> Check:
     """What is popular is so by the window's events and impressions alone.
 
-    For some queries of each split: the list is made again, by those up to the window's end.
+    For some queries of each split: the list is made again, by those up to the window's end, and
+    where the shop has parts, by those of the asker's part.
 
     Args:
         candidates: of retriever popular; None where it does not run.
@@ -49,16 +49,16 @@ def check_hotness(
     faults: dict[str, pl.Series] = {}
     depth = int(candidates.select(pl.col("rank").max().fill_null(1)).item())
     answered = 0
+    parts = Parts.of(items, users)
+    no_documents = pl.DataFrame(schema={"item_id": pl.String, "text": pl.String})
     for split, window in WINDOW_OF_SPLIT.items():
         asked = queries.filter(split=split).sort("query_id")
         asked = asked.gather_every(max(-(-asked.height // _SAMPLE), 1))
         behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
         past = impressions_of(impressions, events, window)
-        again = PopularRetriever(params)
+        again = make_retriever("popular", Fit(popular=params), parts=parts)
         known = catalogue.of_window(items, properties, window)
-        data = TrainingData(
-            pl.DataFrame(), events=behind, impressions=past, items=known, users=users
-        )
+        data = TrainingData(no_documents, events=behind, impressions=past, items=known, users=users)
         again.fit(data)
         due = again.retrieve(asked, depth).select("query_id", "item_id", due="score")
         found = candidates.join(asked, on="query_id", how="semi")

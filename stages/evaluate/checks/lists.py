@@ -86,6 +86,51 @@ def check_candidates(
     )
 
 
+def check_parts(
+    lists: Mapping[str, pl.DataFrame],
+    queries: pl.DataFrame,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+) -> Check:
+    """Where the shop has parts, no candidate is of another part than who asks.
+
+    Who asks is of the part of their user, else of the newest item of the history; of whom neither
+    is known may be given anything.
+
+    Args:
+        lists: query_id, item_id, by retriever and for the blend.
+        queries: query_id, user_id, history.
+        items: item_id, and part if the shop has some.
+        users: user_id, and part if the shop has some.
+    """
+    if "part" not in items.columns or "part" not in users.columns:
+        return Check("parts", True, "The shop has no parts.")
+    of_item = items.select("item_id", of_item="part")
+    newest = (
+        queries.select("query_id", past="history")
+        .explode("past", empty_as_null=False)
+        .unnest("past")
+        .with_row_index("place")
+        .join(of_item.drop_nulls(), on="item_id")
+        .group_by("query_id")
+        .agg(newest=pl.col("of_item").sort_by("timestamp", "place").last())
+    )
+    asker = (
+        queries.select("query_id", "user_id")
+        .join(users.select("user_id", of_user="part"), on="user_id", how="left")
+        .join(newest, on="query_id", how="left")
+        .select("query_id", part=pl.coalesce("of_user", "newest"))
+        .drop_nulls()
+    )
+    faults = {}
+    for name, rows in lists.items():
+        placed = rows.join(asker, on="query_id").join(of_item, on="item_id", how="left")
+        wrong = placed.filter(pl.col("of_item").ne_missing(pl.col("part")))
+        faults[f"{name} candidates of another part than their asker"] = wrong["query_id"]
+    fine = f"Candidates of {asker.height:,} queries are of the part of who asks."
+    return verdict("parts", faults, fine, {"queries": asker.height})
+
+
 def check_scores(
     lists: Mapping[str, pl.DataFrame], queries: pl.DataFrame, blend: pl.DataFrame
 ) -> Check:

@@ -12,6 +12,7 @@ from stages.core.log import UserError, get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import atomic_folder, read_json
 from stages.retrieve.exchange.layout import Exchange
+from stages.retrieve.retrievers import folder_of
 from stages.retrieve.retrievers.als import AlsRetriever
 
 log = get_logger(__name__)
@@ -144,6 +145,7 @@ def main(
 
     `fit.als` must say how: `backend` (spark for Spark MLlib, implicit for the loss of the paper),
     `regularization`, `alpha`. Histories are folded in by it, so no user's factors are kept.
+    In a shop of parts it takes the place of that of the part that was exported.
     """
     params = load_params(params_file)
     exchange = Exchange(folder)
@@ -152,6 +154,7 @@ def main(
     about = read_json(exchange.about)
     item_map = read_ids(exchange.items)
     item_ids, factors = read_factors(item_factors, item_map)
+    target = folder_of(retrievers_folder / "als" / about["window"], about.get("part"))
     settings = params.fit.als.model_copy(update={"factors": factors.shape[1]})
     made = AlsRetriever.of_factors(settings, item_ids, factors, about["mean_weight"])
     if user_factors is not None:
@@ -162,7 +165,7 @@ def main(
                 "%s: not what folding in gives; set fit.als to what they were trained with",
                 user_factors,
             )
-    with atomic_folder(retrievers_folder / "als" / about["window"]) as to:
+    with atomic_folder(target) as to:
         made.save(to)
     log.info(
         "als, window %s: factors of length %d for %d of %d items",

@@ -30,5 +30,5 @@ class Exchange:
 
     @property
     def about(self) -> Path:
-        """The window, and the mean weight of its events."""
+        """The window and part, and the mean weight of their events."""
         return self.folder / "about.json"

@@ -5,20 +5,43 @@ from pathlib import Path
 from stages.core.params import Fit, RetrieverName
 from stages.retrieve.retrievers.base import ENCODER_OF, READS_VECTORS, Retriever, TrainingData
 from stages.retrieve.retrievers.history import KnowsItems
+from stages.retrieve.retrievers.parts import (
+    Parts,
+    PartsKnowingItems,
+    PartsRetriever,
+    folder_of,
+    folders_of,
+    is_in_parts,
+)
 
 __all__ = [
     "ENCODER_OF",
     "READS_VECTORS",
     "KnowsItems",
+    "Parts",
     "Retriever",
     "TrainingData",
+    "class_of",
+    "folder_of",
+    "folders_of",
     "load_retriever",
     "make_retriever",
 ]
 
 
-def make_retriever(name: RetrieverName, params: Fit, seed: int = 0) -> Retriever:
-    """Return the unfitted retriever of that name; `seed` decides what it draws."""
+def make_retriever(
+    name: RetrieverName, params: Fit, seed: int = 0, parts: Parts | None = None
+) -> Retriever:
+    """Return the unfitted retriever of that name.
+
+    Args:
+        name: which one.
+        params: of all retrievers.
+        seed: decides what it draws.
+        parts: whose items are kept apart; None where the shop is one.
+    """
+    if parts is not None:
+        return _in_parts(name)(name, parts, params, seed)
     if name == "popular":
         from stages.retrieve.retrievers.popular import PopularRetriever
 
@@ -57,37 +80,48 @@ def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None)
 
     Args:
         name: which one.
-        folder: a window's folder; the encoder, where it needs one, lies beside it as `encoder`.
+        folder: a window's folder; the encoder, where it needs one, lies beside it as `encoder`,
+            and which part is whose, where the shop has some, as `parts`.
         store: where query vectors are kept; None keeps none.
     """
+    kind = _in_parts(name) if is_in_parts(folder) else class_of(name)
+    return kind.load(folder, store)
+
+
+def class_of(name: RetrieverName) -> type[Retriever]:
+    """Return the class of the retriever of that name, imported when asked for."""
     if name == "popular":
         from stages.retrieve.retrievers.popular import PopularRetriever
 
-        return PopularRetriever.load(folder)
+        return PopularRetriever
     if name == "item_knn":
         from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
 
-        return ItemKnnRetriever.load(folder)
+        return ItemKnnRetriever
     if name == "als":
         from stages.retrieve.retrievers.als import AlsRetriever
 
-        return AlsRetriever.load(folder)
+        return AlsRetriever
     if name == "content":
         from stages.retrieve.retrievers.content import ContentRetriever
 
-        return ContentRetriever.load(folder)
+        return ContentRetriever
     if name == "two_tower":
         from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
 
-        return TwoTowerRetriever.load(folder)
+        return TwoTowerRetriever
     if name == "bm25":
         from stages.retrieve.retrievers.bm25 import Bm25Retriever
 
-        return Bm25Retriever.load(folder)
+        return Bm25Retriever
     if name == "sparse":
         from stages.retrieve.retrievers.sparse import SparseRetriever
 
-        return SparseRetriever.load(folder, store)
+        return SparseRetriever
     from stages.retrieve.retrievers.dense import DenseRetriever
 
-    return DenseRetriever.load(folder, store)
+    return DenseRetriever
+
+
+def _in_parts(name: RetrieverName) -> type[PartsRetriever]:
+    return PartsKnowingItems if issubclass(class_of(name), KnowsItems) else PartsRetriever

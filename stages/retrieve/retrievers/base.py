@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,18 @@ ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
 """The encoder of each retriever that has one."""
 READS_VECTORS: tuple[str, ...] = ("content", "two_tower")
 """Retrievers that know items by the base encoder's vectors, and encode no query."""
+LEARNS_FROM: dict[str, tuple[str, ...]] = {
+    "popular": ("events",),
+    "item_knn": ("events",),
+    "als": ("events",),
+    "two_tower": ("items", "events"),
+    "content": ("embeddings", "pictures"),
+    "bm25": ("documents",),
+    "dense_base": ("embeddings",),
+    "dense": ("embeddings",),
+    "sparse": ("embeddings",),
+}
+"""What of `TrainingData` tells a retriever of items; without any of it, it finds nothing."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,15 @@ class Retriever(Protocol):
     @classmethod
     def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; its encoder, if any, lies beside the folder as `encoder`."""
+        ...
+
+
+@runtime_checkable
+class Restrictable(Retriever, Protocol):
+    """A retriever in which no item's score hangs on which other items there are."""
+
+    def only(self, item_ids: pl.Series) -> "Restrictable":
+        """Return the same retriever, fitted, which finds and knows these of its items alone."""
         ...
 
 

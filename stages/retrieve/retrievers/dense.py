@@ -1,5 +1,6 @@
 """Dense retrieval: an encoder's query vector against every document vector, searched exactly."""
 
+from copy import copy
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +46,14 @@ class DenseRetriever:
         items, scores = self._index.search(vectors, k, self._params.block)
         keep = np.ones_like(items, dtype=bool)
         return candidates_frame(self._name, asked["query_id"], items, scores, self._item_ids, keep)
+
+    def only(self, item_ids: pl.Series) -> Self:
+        """See `Restrictable`."""
+        mine = self._item_ids.is_in(item_ids.implode())
+        made = copy(self)
+        made._item_ids = self._item_ids.filter(mine)
+        made._hold(self._vectors[mine.to_numpy()])
+        return made
 
     def save(self, folder: Path) -> None:
         """Write vectors, ids and the hash of the encoder that made them."""

@@ -1,5 +1,6 @@
 """Learned sparse retrieval: inner product of lexical weights, such as BGE-M3's sparse output."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,6 +66,14 @@ class SparseRetriever:
         return candidates_frame(
             "sparse", asked["query_id"], items, scores, self._item_ids, scores > 0
         )
+
+    def only(self, item_ids: pl.Series) -> Self:
+        """See `Restrictable`."""
+        mine = self._item_ids.is_in(item_ids.implode())
+        made = copy(self)
+        made._item_ids = self._item_ids.filter(mine)
+        made._weights = self._weights[mine.to_numpy()]
+        return made
 
     def save(self, folder: Path) -> None:
         """Write the matrix, its columns, the items and the hash of the encoder."""

@@ -4,6 +4,7 @@ Huang et al., Learning Deep Structured Semantic Models for Web Search using Clic
 CIKM 2013; trained as Yi et al. do, RecSys 2019.
 """
 
+from copy import copy
 from pathlib import Path
 from typing import Self
 
@@ -88,6 +89,16 @@ class TwoTowerRetriever(KnowsItems):
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Encode who asks and search; see `Retriever`."""
         return pl.concat(self._answer(part, k) for part in in_chunks(queries, _CHUNK))
+
+    def only(self, item_ids: pl.Series) -> Self:
+        """See `Restrictable`."""
+        mine = self._item_ids.is_in(item_ids.implode())
+        made, rows = copy(self), mine.to_numpy()
+        made._item_ids, made._events = self._item_ids.filter(mine), self._events[rows]
+        made._hold(
+            self._towers, self._users, self._inputs[torch.from_numpy(rows)], self._vectors[rows]
+        )
+        return made
 
     def save(self, folder: Path) -> None:
         """Write weights, slots, users, items with their vectors and events, and the curve.

@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from stages.core import tables
 from stages.core.log import UserError
-from stages.core.params import Als
+from stages.core.params import Als, Fit
 from stages.retrieve.exchange import export_interactions, import_factors
 from stages.retrieve.exchange.layout import Exchange
-from stages.retrieve.retrievers import TrainingData, load_retriever
+from stages.retrieve.retrievers import Parts, TrainingData, load_retriever, make_retriever
 from stages.retrieve.retrievers.als import AlsRetriever
 from tests.retrieve.conftest import START, queries
 from tests.retrieve.retrievers.test_als import checkerboard
@@ -119,6 +119,58 @@ def test_a_window_holds_its_own_events_only(shop: Path, exported: Exchange) -> N
     assert "unseen" not in exported.items.read_text("utf-8")
     export_interactions.main(shop / "fit", "fit", shop / "params.yaml", shop / "events.parquet")
     assert pl.read_csv(Exchange(shop / "fit").interactions).height == -(-whole.height // 3)
+
+
+def test_a_part_s_factors_take_the_place_of_its_own(shop: Path) -> None:
+    """Users of even numbers chose items of even numbers, and nobody both: two parts."""
+    events = tables.read(shop / "events.parquet", tables.SPLIT_EVENTS)
+    part = pl.when(pl.col("user_id").str.contains("[02468]$")).then(pl.lit("a"))
+    of_user = events.select("user_id", part=part.otherwise(pl.lit("b"))).unique().sort("user_id")
+    chosen = events.join(of_user, on="user_id").select("item_id", "part").unique()
+    assert chosen["item_id"].is_unique().all()
+    names = tables.ITEMS.columns
+    blank = pl.DataFrame(
+        [dict.fromkeys(names) | {"features": [], "categories": []}] * chosen.height, names
+    )
+    listed = pl.concat([blank.drop("item_id"), chosen], how="horizontal")
+    tables.write(listed, shop / "items.parquet", tables.ITEMS)
+    tables.write(of_user, shop / "users.parquet", tables.USERS)
+    params = [
+        shop / f"{name}.{'yaml' if name == 'params' else 'parquet'}"
+        for name in ("params", "events", "items", "users")
+    ]
+    data = TrainingData(
+        pl.DataFrame(schema={"item_id": pl.String, "text": pl.String}),
+        events=events.filter(pl.col("split") != "test"),
+        items=listed,
+        users=of_user,
+    )
+    parts = Parts.of(listed, of_user)
+    made = make_retriever("als", Fit(als=Als.model_validate(ALS)), 3, parts)
+    made.fit(data)
+    fitted = shop / "retrievers" / "als"
+    (fitted / "train").mkdir(parents=True)
+    made.save(fitted / "train")
+    assert parts is not None
+    parts.save(fitted / "parts")
+    export_interactions.main(shop / "of a", "train", *params, part="a")
+    exchange = Exchange(shop / "of a")
+    _, items = train_elsewhere(exchange)
+    write_wide(shop / "items.csv", items)
+    import_factors.main(
+        exchange.folder, shop / "items.csv", None, shop / "params.yaml", shop / "retrievers"
+    )
+    asked = queries([None, None], [["i01"], [AWKWARD["i02"]]])
+    found = load_retriever("als", fitted / "train").retrieve(asked, 10)
+    assert found["query_id"].n_unique() == 2
+    assert found.equals(made.retrieve(asked, 10))
+    export_interactions.main(shop / "whole", "train", *params)
+    with pytest.raises(UserError, match="has a, b, and no part is given; export one of its parts"):
+        import_factors.main(
+            shop / "whole", shop / "items.csv", None, shop / "params.yaml", shop / "retrievers"
+        )
+    with pytest.raises(UserError, match="no item is of part 'c'; the shop has a, b"):
+        export_interactions.main(shop / "x", "train", *params, part="c")
 
 
 def test_users_are_compared_with_what_folding_in_gives(shop: Path, exported: Exchange) -> None:

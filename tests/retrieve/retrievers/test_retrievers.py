@@ -12,7 +12,17 @@ from stages.core.log import UserError
 from stages.core.params import Fit, RetrieverName
 from stages.retrieve.retrievers import TrainingData, load_retriever, make_retriever
 from stages.retrieve.retrievers.bm25 import _best
-from tests.retrieve.conftest import EVERY, OWN, TEXTS, TWINS, TWINS_ASKED, Case, events, queries
+from tests.retrieve.conftest import (
+    EVERY,
+    OWN,
+    TEXTS,
+    TWINS,
+    TWINS_ASKED,
+    Case,
+    events,
+    queries,
+    twice,
+)
 
 WITH_ENCODER: list[RetrieverName] = ["dense_base", "dense", "sparse"]
 LEARNED = [name for name in EVERY if name != "popular"]
@@ -25,7 +35,7 @@ def everything(case: Case) -> pl.DataFrame:
     return case.ask([*OWN, TWINS_ASKED, "wood", "loud wood metal"])
 
 
-@pytest.mark.parametrize("case", LEARNED, indirect=True)
+@pytest.mark.parametrize("case", twice(LEARNED), indirect=True)
 def test_the_one_right_item_comes_first(case: Case) -> None:
     found = case.fitted.retrieve(case.ask(OWN), 3)
     first = found.filter(rank=1).sort("query_id")
@@ -55,7 +65,7 @@ def test_fewer_candidates_are_the_first_of_more(case: Case) -> None:
     assert fewer.sort(key)["item_id"].to_list() == more.sort(key)["item_id"].to_list()
 
 
-@pytest.mark.parametrize("case", LEARNED, indirect=True)
+@pytest.mark.parametrize("case", twice(LEARNED), indirect=True)
 def test_equal_scores_go_by_item_id(case: Case) -> None:
     found = case.fitted.retrieve(case.ask([TWINS_ASKED]), 2)
     assert found["item_id"].to_list() == list(TWINS)
@@ -63,7 +73,7 @@ def test_equal_scores_go_by_item_id(case: Case) -> None:
     assert case.fitted.retrieve(case.ask([TWINS_ASKED]), 1)["item_id"].to_list() == ["a-twin"]
 
 
-@pytest.mark.parametrize("case", ASKS_FOR_SOMETHING, indirect=True)
+@pytest.mark.parametrize("case", twice(ASKS_FOR_SOMETHING), indirect=True)
 @pytest.mark.parametrize("asked", [[], [None], [None, None]], ids=["none", "one", "two"])
 def test_a_query_of_nothing_finds_nothing(case: Case, asked: list[None]) -> None:
     for retriever in (case.fitted, case.load()):
@@ -72,16 +82,16 @@ def test_a_query_of_nothing_finds_nothing(case: Case, asked: list[None]) -> None
         tables.check(found, tables.CANDIDATES)
 
 
-@pytest.mark.parametrize("case", ASKS_FOR_SOMETHING, indirect=True)
+@pytest.mark.parametrize("case", twice(ASKS_FOR_SOMETHING), indirect=True)
 def test_others_are_answered_beside_one_of_nothing(case: Case) -> None:
     found = case.fitted.retrieve(case.ask([None, OWN[3], None]), 2)
     assert found["query_id"].unique().to_list() == ["q01"]
     assert found.filter(rank=1)["item_id"].item() == "i03"
 
 
-@pytest.mark.parametrize("case", ["bm25", "sparse"], indirect=True)
+@pytest.mark.parametrize("case", twice(["bm25", "sparse"]), indirect=True)
 def test_words_that_no_document_has_find_nothing(case: Case) -> None:
-    assert case.fitted.retrieve(queries(["the", "?!", "", "qqq"]), 5).is_empty()
+    assert case.fitted.retrieve(case.ask(["the", "?!", "", "qqq"]), 5).is_empty()
 
 
 def test_a_saved_retriever_gives_the_same_answers(case: Case, tmp_path: Path) -> None:
@@ -105,7 +115,7 @@ def test_one_query_at_a_time_is_answered_as_in_a_batch(case: Case) -> None:
     assert (both["score"] - both["score_single"]).abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("case", WITH_ENCODER, indirect=True)
+@pytest.mark.parametrize("case", twice(WITH_ENCODER), indirect=True)
 def test_another_encoder_beside_it_is_refused(case: Case, swapped: Path) -> None:
     with pytest.raises(UserError, match=r"made by model .* run `dvc repro`"):
         load_retriever(case.name, swapped / "train")

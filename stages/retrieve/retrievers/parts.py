@@ -1,0 +1,269 @@
+"""Shops side by side: who is of one part finds that part's items and no others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+
+from stages.core.log import UserError, get_logger
+from stages.core.params import Fit, RetrieverName
+from stages.core.storage import read_json, write_json
+from stages.core.tables import CANDIDATES
+from stages.retrieve.retrievers.base import LEARNS_FROM, Restrictable, Retriever, TrainingData
+from stages.retrieve.retrievers.history import KnowsItems, past_items
+
+log = get_logger(__name__)
+
+COLUMN = "part"
+"""The column of items and of users that names their part."""
+_ABOUT = "parts.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which part each item and each user is of.
+
+    Attributes:
+        items: item_id and part, sorted by item_id.
+        users: user_id and part, sorted by user_id.
+    """
+
+    items: pl.DataFrame
+    users: pl.DataFrame
+
+    @classmethod
+    def of(cls, items: pl.DataFrame, users: pl.DataFrame) -> Self | None:
+        """Read the parts off both tables; None where they name none, or items are all of one.
+
+        What names no part is of none: such an item is not found, such a user is told by history.
+        """
+        if COLUMN not in items.columns or COLUMN not in users.columns:
+            return None
+        if items[COLUMN].drop_nulls().n_unique() < 2:
+            return None
+        of_items = items.select("item_id", COLUMN).drop_nulls().sort("item_id")
+        return cls(of_items, users.select("user_id", COLUMN).drop_nulls().sort("user_id"))
+
+    @property
+    def names(self) -> list[str]:
+        """The parts that have items, sorted."""
+        return self.items[COLUMN].unique().sort().to_list()
+
+    def item_ids(self, part: str) -> pl.Series:
+        """Return the ids of a part's items, sorted."""
+        return self.items.filter(pl.col(COLUMN) == part)["item_id"]
+
+    def of_queries(self, queries: pl.DataFrame) -> pl.Series:
+        """Return the part of who asks, null where nothing is known of them.
+
+        It is that of the user, else of the newest item of the history that has one.
+        """
+        known = _looked_up(self.users, queries["user_id"])
+        rest = known.is_null().arg_true()
+        past = past_items(queries[rest], self.items["item_id"])
+        newest = past.unique("query", keep="last", maintain_order=True)
+        told = self.items[COLUMN].gather(newest["item"])
+        return known.scatter(rest.gather(newest["query"]), told)
+
+    def cut(self, data: TrainingData, part: str) -> TrainingData:
+        """Return what is known of one part; vectors of which it has none are None."""
+        items = pl.col("item_id").is_in(self.item_ids(part).implode())
+        users = pl.col("user_id").is_in(
+            self.users.filter(pl.col(COLUMN) == part)["user_id"].implode()
+        )
+
+        def kept(frame: pl.DataFrame | None, rows: pl.Expr = items) -> pl.DataFrame | None:
+            return None if frame is None else frame.filter(rows)
+
+        def some(frame: pl.DataFrame | None) -> pl.DataFrame | None:
+            own = kept(frame)
+            return None if own is None or own.is_empty() else own
+
+        return replace(
+            data,
+            documents=data.documents.filter(items),
+            embeddings=some(data.embeddings),
+            events=kept(data.events),
+            impressions=kept(data.impressions),
+            items=kept(data.items),
+            users=kept(data.users, users),
+            pictures=some(data.pictures),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write both tables into a new folder, which lies beside those of the windows."""
+        folder.mkdir()
+        self.items.write_parquet(folder / "items.parquet")
+        self.users.write_parquet(folder / "users.parquet")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(*(pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users")))
+
+
+class PartsRetriever:
+    """A retriever for each part, and whoever asks is answered by that of theirs.
+
+    What learns from a shop is fitted on each part alone. What is `Restrictable` is fitted on all
+    parts together and its items are then kept apart. Nothing is found in a part in which there is
+    nothing to learn from.
+
+    Of whom nothing is known, the lists of all parts are joined. By score, where parts were fitted
+    together. Else scores do not compare, and the lists are taken from in turn: an item scores the
+    best score of all lists over its rank in its own, and of equals the smaller id is first.
+    """
+
+    def __init__(
+        self, name: RetrieverName, parts: Parts, params: Fit | None = None, seed: int = 0
+    ) -> None:
+        self._name, self._parts = name, parts
+        self._params, self._seed = params or Fit(), seed
+        self._fitted: dict[str, Retriever] = {}
+        self._together: Restrictable | None = None
+        self._comparable = False
+
+    def fit(self, data: TrainingData) -> None:
+        """Fit each part, or all together, and tell of parts with nothing to learn from."""
+        made = self._make()
+        self._fitted = {}
+        if isinstance(made, Restrictable):
+            made.fit(data)
+            self._together, self._comparable = made, True
+        for part in self._parts.names:
+            mine = self._parts.cut(data, part)
+            wanted = {name: getattr(mine, name) for name in LEARNS_FROM[self._name]}
+            if all(frame is None or frame.is_empty() for frame in wanted.values()):
+                log.warning(
+                    "%s finds nothing in part %s: it has no %s",
+                    self._name,
+                    part,
+                    " or ".join(wanted),
+                )
+                continue
+            if self._together is not None:
+                self._fitted[part] = self._together.only(self._parts.item_ids(part))
+            else:
+                self._fitted[part] = self._make()
+                self._fitted[part].fit(mine)
+            log.info(
+                "%s, part %s: %d documents, %d events",
+                self._name,
+                part,
+                mine.documents.height,
+                0 if mine.events is None else mine.events.height,
+            )
+
+    def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Answer each query by its part's retriever; see `Retriever`."""
+        return pl.concat([pl.DataFrame(schema=CANDIDATES.columns), *self._answers(queries, k)])
+
+    def save(self, folder: Path) -> None:
+        """Write a folder for each part, or what was fitted together as it is.
+
+        `Parts.save` writes what lies beside the folder. What was loaded is not written again.
+        """
+        if self._comparable:
+            assert self._together is not None
+            self._together.save(folder)
+        else:
+            for part, one in self._fitted.items():
+                (folder / part).mkdir()
+                one.save(folder / part)
+        about = {"retriever": self._name, "together": self._comparable}
+        write_json(folder / _ABOUT, about | {"parts": list(self._fitted)})
+
+    @classmethod
+    def load(cls, folder: Path, store: Path | None = None) -> Self:
+        """Read a fitted retriever; which part is whose lies beside the folder as `parts`."""
+        from stages.retrieve.retrievers import class_of
+
+        about = read_json(folder / _ABOUT)
+        made = cls(about["retriever"], Parts.load(folder.parent / "parts"))
+        kind = class_of(about["retriever"])
+        made._comparable = about["together"]
+        if made._comparable:
+            whole = kind.load(folder, store)
+            assert isinstance(whole, Restrictable)
+            made._fitted = {p: whole.only(made._parts.item_ids(p)) for p in about["parts"]}
+        else:
+            made._fitted = {part: kind.load(folder / part, store) for part in about["parts"]}
+        return made
+
+    def _make(self) -> Retriever:
+        from stages.retrieve.retrievers import make_retriever
+
+        return make_retriever(self._name, self._params, self._seed)
+
+    def _answers(self, queries: pl.DataFrame, k: int) -> Iterator[pl.DataFrame]:
+        part = self._parts.of_queries(queries)
+        for name, one in self._fitted.items():
+            asked = queries.filter(part == name)
+            if asked.height:
+                yield one.retrieve(asked, k)
+        nobody = queries.filter(part.is_null())
+        if nobody.height and self._fitted:
+            yield self._joined(pl.concat(o.retrieve(nobody, k) for o in self._fitted.values()), k)
+
+    def _joined(self, found: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Make one list a query of the parts' lists."""
+        if not self._comparable:
+            turn = pl.col("score").max().over("query_id") / pl.col("rank")
+            found = found.with_columns(score=turn.cast(pl.Float32))
+        ordered = found.sort(["query_id", "score", "item_id"], descending=[False, True, False])
+        rank = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("query_id")
+        return ordered.with_columns(rank=rank).filter(pl.col("rank") <= k)
+
+
+class PartsKnowingItems(PartsRetriever, KnowsItems):
+    """A retriever for each part that tells what goes with the part's items."""
+
+    def knows(self, item_id: str) -> bool:
+        """Whether the item can be part of a history."""
+        fitted = self._fitted.values()
+        return any(isinstance(one, KnowsItems) and one.knows(item_id) for one in fitted)
+
+
+def is_in_parts(folder: Path) -> bool:
+    """Whether the folder is one that `PartsRetriever` wrote."""
+    return (folder / _ABOUT).exists()
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """Return where the files of a fitted retriever lie: its folder, or one for each part."""
+    if not is_in_parts(folder):
+        return [folder]
+    about = read_json(folder / _ABOUT)
+    return [folder] if about["together"] else [folder / part for part in about["parts"]]
+
+
+def folder_of(folder: Path, part: str | None) -> Path:
+    """Return where a retriever of one part, or of a shop without parts, lies.
+
+    Args:
+        folder: of the fitted retriever.
+        part: which one; None for a shop without.
+
+    Raises:
+        UserError: the retriever has parts and none is named, or it has not the one that is named.
+    """
+    if part is None and not is_in_parts(folder):
+        return folder
+    known = [path.name for path in folders_of(folder)] if is_in_parts(folder) else []
+    if part not in known:
+        raise UserError(
+            f"{folder} has {', '.join(known) or 'no parts'}, and {part or 'no part'} is given; "
+            "export one of its parts (--part), or run `dvc repro fit` first"
+        )
+    return folder / str(part)
+
+
+def _looked_up(table: pl.DataFrame, ids: pl.Series) -> pl.Series:
+    """Return the part of each id, null where it is not in the table, sorted by its first column."""
+    known = table.to_series(0)
+    row = known.search_sorted(ids.fill_null(""))
+    is_known = known.gather(row, null_on_oob=True) == ids
+    parts = table[COLUMN].gather(row, null_on_oob=True)
+    return parts.set(~is_known.fill_null(False), None)
