@@ -102,7 +102,7 @@ def test_it_says_first_how_good_and_how_sure(folder: Path) -> None:
     figure = ranking[best]["test"]["ndcg@5"]
     assert f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" in head
     assert "80 queries" in head
-    assert "audit: 19 of 19 checks pass" in head
+    assert "audit: 20 of 20 checks pass" in head
 
 
 def test_what_users_wrote_is_text_and_never_markup(folder: Path, page: Page) -> None:
@@ -274,7 +274,10 @@ def test_what_is_not_surely_better_than_popular_is_said() -> None:
 
     warm = {"als_vs_popular": change(-0.01, 0.03), "item_knn_vs_popular": change(0.01, 0.03)}
     cold = {"als_vs_popular": change(-0.1, 0.0), "content_vs_popular": change(0.0, 0.02)}
-    slices = {"warm_users": {"over_popular": warm}, "cold_items": {"over_popular": cold}}
+    slices = {
+        "warm_users": {"queries": 30, "over_popular": warm},
+        "cold_items": {"queries": 30, "over_popular": cold},
+    }
     blend = {"blend_vs_popular": change(0.1, 0.2), "blend_vs_als": change(-0.03, -0.01)}
     said = content.shortcomings(slices, {"retrieval": blend})
     assert said == [
@@ -284,5 +287,10 @@ def test_what_is_not_surely_better_than_popular_is_said() -> None:
         "(+0.000 to +0.020).",
         "The blend is surely worse than als: Recall@10 −0.020 (−0.030 to −0.010).",
     ]
-    words_only: dict[str, dict[str, object]] = {"warm_users": {}, "cold_items": {}}
+    few = {name: slice_ | {"queries": 29} for name, slice_ in slices.items()}
+    assert content.shortcomings(few, {"retrieval": {}}) == []
+    words_only: dict[str, dict[str, object]] = {
+        "warm_users": {"queries": 500},
+        "cold_items": {"queries": 500},
+    }
     assert content.shortcomings(words_only, {"retrieval": {"blend_vs_bm25": change(0, 1)}}) == []

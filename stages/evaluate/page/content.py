@@ -24,6 +24,8 @@ _RETRIEVAL_COLUMNS = (
 )
 _RANKING_COLUMNS = (*_BARS, "auc", "average_precision", "gauc")
 _HEADLINE = "ndcg@5"
+_ENOUGH = 30
+"""Queries of a slice, at the least, for a word on it."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,15 @@ def shortcomings(slices: Mapping[str, Any], comparisons: Mapping[str, Any]) -> l
     """Say of which retrievers it is not sure that they are worth their while, on test.
 
     A learned one must beat popular for users that are known, one that finds new items for these
-    too, and the blend must not be worse than its best part.
+    too, and the blend must not be worse than its best part. A handful of queries tells neither.
     """
     said = []
     for name, about, systems in (
         ("warm_users", "users that are known", None),
         ("cold_items", "items that are new", ("two_tower", "content")),
     ):
+        if slices[name]["queries"] < _ENOUGH:
+            continue
         for pair, figures in slices[name].get("over_popular", {}).items():
             system, change = pair.removesuffix("_vs_popular"), figures.get("recall@10")
             if change is None or change["low"] > 0 or (systems and system not in systems):
