@@ -1,11 +1,14 @@
 """Parts of the benchmarks that can be wrong without showing it."""
 
+import gzip
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 
-from benchmarks import als, hotness, topk, two_tower
+from benchmarks import als, hotness, permuted, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
 from stages.core.params import Als, Popular, TwoTower
@@ -53,6 +56,28 @@ def test_chain_hangs_together() -> None:
     stages = yaml.safe_load(chain(3))["stages"]
     assert [stage["deps"] for stage in stages.values()] == [["0.txt"], ["1.txt"], ["2.txt"]]
     assert [stage["outs"] for stage in stages.values()] == [["1.txt"], ["2.txt"], ["3.txt"]]
+
+
+def test_permuted_ids_are_the_same_log_under_other_names(tmp_path: Path) -> None:
+    log = "u1\ti1\t5\nu2\ti2\t6\nu1\ti3\t7\nu3\ti2\t8\n"
+    (tmp_path / "log.tsv.gz").write_bytes(gzip.compress(log.encode()))
+    (tmp_path / "brands.csv").write_text("item,brand\ni1,A\ni2,B\ni3,C\n")
+    said = {"file": "brands.csv", "columns": {"item_id": "item", "brand": "brand"}}
+    names = {"user": "column_0", "item": "column_1", "time": "column_2"}
+    source = {"events": ["log.tsv.gz"], "columns": names, "separator": "\t", "header": False}
+    chosen = {"folder": str(tmp_path), "interactions": source | {"items": [said]}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"ingest": chosen}))
+    permuted.main(tmp_path / "copy", tmp_path / "params.yaml", seed=2)
+    copy = gzip.decompress((tmp_path / "copy" / "log.tsv.gz").read_bytes()).decode()
+    brands = dict(line.split(",") for line in (tmp_path / "copy/brands.csv").read_text().split())
+    before, after = ([row.split("\t") for row in text.splitlines()] for text in (log, copy))
+    for column in (0, 1):
+        to = {old[column]: new[column] for old, new in zip(before, after, strict=True)}
+        assert all(new[column] == to[old[column]] for old, new in zip(before, after, strict=True))
+        assert sorted(to) == sorted(to.values())
+        assert to != dict(zip(to, to, strict=True))
+    assert [row[2] for row in after] == ["5", "6", "7", "8"]
+    assert [brands[row[1]] for row in after] == ["A", "B", "C", "B"]
 
 
 def test_pandas_makes_the_same_hot_list() -> None:
