@@ -12,6 +12,7 @@ __all__ = [
     "KnowsItems",
     "Retriever",
     "TrainingData",
+    "counts_log",
     "load_retriever",
     "make_retriever",
 ]
@@ -50,6 +51,11 @@ def make_retriever(name: RetrieverName, params: Fit, seed: int = 0) -> Retriever
     from stages.retrieve.retrievers.dense import DenseRetriever
 
     return DenseRetriever(name, params.dense if name == "dense" else params.dense_base)
+
+
+def counts_log(name: RetrieverName, params: Fit) -> bool:
+    """Whether the retriever only counts what happened, and can do so from disk."""
+    return name == "popular" and not params.popular.segments
 
 
 def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None) -> Retriever:
