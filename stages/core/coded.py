@@ -40,7 +40,7 @@ def map_row_groups(
     read and used by as many threads as Polars has, and no more of them are in memory.
 
     Args:
-        use: takes a row group; of a table without rows, those none.
+        use: takes a row group; a table without rows has none.
         path: of the table.
         table: its contract, by which the types of the columns are checked.
         columns: those to read.

@@ -47,7 +47,7 @@ class PopularRetriever:
     def fit(self, data: TrainingData) -> None:
         """Count the window's events and impressions."""
         decay = Decay(self._params.half_life_days)
-        if data.log is not None:
+        if data.log is not None and not self._params.segments:
             counts = decay.of_log(data.log)
         elif data.events is not None:
             counts = decay.of_frames(data.events, data.impressions)

@@ -144,6 +144,12 @@ def test_a_log_without_impressions(tmp_path: Path) -> None:
     ]
 
 
+def test_segments_need_the_events_themselves(tmp_path: Path) -> None:
+    log = Log(tmp_path / "events", tmp_path / "impressions", 0)
+    with pytest.raises(UserError, match="popular needs events"):
+        PopularRetriever(Popular(segments=["age"])).fit(TrainingData(pl.DataFrame(), log=log))
+
+
 def test_what_was_chosen_ages_ago_is_still_in_the_list() -> None:
     made = PopularRetriever(Popular(half_life_days=0.01))
     made.fit(TrainingData(pl.DataFrame(), events=events([("a", "first", 0), ("a", "last", 9000)])))
