@@ -1,7 +1,9 @@
 """Parts of the benchmarks that can be wrong without showing it."""
 
 import gzip
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +13,7 @@ import yaml
 from benchmarks import als, hotness, permuted, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
+from stages.core import tables
 from stages.core.params import Als, Popular, TwoTower
 from stages.retrieve.retrievers import TrainingData
 from stages.retrieve.retrievers.towers.lesson import lesson_of
@@ -80,12 +83,14 @@ def test_permuted_ids_are_the_same_log_under_other_names(tmp_path: Path) -> None
     assert [brands[row[1]] for row in after] == ["A", "B", "C", "B"]
 
 
-def test_pandas_makes_the_same_hot_list() -> None:
-    rng = np.random.default_rng(1)
-    events, shown = hotness.log(3000, 50, rng), hotness.log(400, 60, rng)
+@pytest.mark.parametrize("read", [hotness.read_strings, hotness.read_categories])
+def test_pandas_makes_the_same_hot_list(
+    read: Callable[[Path, Sequence[str]], Any], tmp_path: Path
+) -> None:
+    log = hotness.write_log(tmp_path, 3000, 50, np.random.default_rng(1))
     params = Popular(half_life_days=20)
-    ours = hotness.by_winnow(events, shown, params)
-    theirs = hotness.by_pandas(events.to_pandas(), shown.to_pandas(), params)
+    ours = hotness.by_winnow(log, params)
+    theirs = hotness.by_pandas(log, params, read)
     hotness.assert_same(ours, theirs)
     with pytest.raises(AssertionError, match="event_count differs"):
         hotness.assert_same(ours.with_columns(pl.col("event_count") * 1.1), theirs)
@@ -93,10 +98,26 @@ def test_pandas_makes_the_same_hot_list() -> None:
         hotness.assert_same(ours.reverse(), theirs)
 
 
-def test_hotness_says_the_ratio() -> None:
-    sides = {"winnow": Side("a", lambda: None), "pandas": Side("b", lambda: None)}
-    sides["winnow"].seconds, sides["pandas"].seconds = [1.0, 2.0, 9.0], [8.0]
-    assert "4.0 times as fast" in hotness.report(sides)
+def test_the_log_counts_the_events_of_its_window(tmp_path: Path) -> None:
+    log = hotness.write_log(tmp_path, 3000, 50, np.random.default_rng(1))
+    events = tables.read(log.events, tables.SPLIT_EVENTS)
+    known = events.filter(pl.col("timestamp").dt.epoch("ms") <= log.end_ms)
+    assert known.height == 3000
+    assert events.height == 3750
+    assert set(known["split"]) == {"fit", "rank"}
+    assert tables.read(log.impressions, tables.IMPRESSIONS).height == 375
+
+
+def test_hotness_says_the_ratios() -> None:
+    sides = {
+        "winnow": hotness.Side("a", lambda: None, [1.0, 2.0, 9.0], [2.0]),
+        "pandas": hotness.Side("b", lambda: None, [8.0], [5.0]),
+        "categories": hotness.Side("c", lambda: None, [3.0], [7.0]),
+    }
+    said = hotness.report(sides)
+    assert "| a | 2.000 | 2.000 |" in said
+    assert "4.0 times as fast as in pandas (at least 10 wanted; 2.5 by" in said
+    assert "1.5 times as fast where pandas reads ids as categories (3.5)" in said
 
 
 def test_the_loop_over_users_answers_as_the_retriever_does() -> None:

@@ -256,10 +256,11 @@ def write(frame: pl.DataFrame, path: Path, table: Table) -> None:
     if set(table.key) <= set(frame.columns) and not _ascends(frame, table.key):
         frame = frame.sort(table.key)
     ordered = check(frame, table, str(path))
+    # Row groups are read in parallel, and each has codes of its own for what repeats.
+    size = min(max(ordered.height // 8, 100_000), 2_000_000)
     with atomic_file(path) as temporary:
-        # Row groups of this size are read in parallel.
         ordered.write_parquet(
-            temporary, compression="zstd", compression_level=1, row_group_size=100_000
+            temporary, compression="zstd", compression_level=1, row_group_size=size
         )
 
 
@@ -269,19 +270,28 @@ def read(path: Path, table: Table, columns: Sequence[str] | None = None) -> pl.D
     Raises:
         UserError: the file is missing or is not what the contract says.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file; run `dvc repro` to make the {table.name} table")
     if columns is None:
+        _find(path, table)
         return check(pl.read_parquet(path), table, str(path))
-    frame = pl.read_parquet(path, columns=list(columns))
+    check_types(path, table, columns)
+    return pl.read_parquet(path, columns=list(columns))
+
+
+def check_types(path: Path, table: Table, columns: Sequence[str]) -> None:
+    """Check the types of some columns of a table by what its file says of them.
+
+    Raises:
+        UserError: the file is missing or a column is of another type.
+    """
+    _find(path, table)
+    schema = pl.read_parquet_schema(path)
     wrong = [
-        f"column {name!r} is {frame.schema[name]}, expected {kind}"
+        f"column {name!r} is {schema[name]}, expected {kind}"
         for name, kind in table.columns.items()
-        if name in frame.columns and not _is_a(frame.schema[name], kind)
+        if name in columns and name in schema and not _is_a(schema[name], kind)
     ]
     if wrong:
         raise UserError(f"{path} is no {table.name} table: " + "; ".join(wrong))
-    return frame
 
 
 def read_folder(folder: Path, names: Sequence[str], table: Table) -> pl.DataFrame:
@@ -295,6 +305,11 @@ def feature_names(examples: pl.DataFrame) -> list[str]:
     What the schema names, ids, split and label, no ranker may see.
     """
     return sorted(name for name in examples.columns if name not in EXAMPLES.columns)
+
+
+def _find(path: Path, table: Table) -> None:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run `dvc repro` to make the {table.name} table")
 
 
 def _ascends(frame: pl.DataFrame, key: Sequence[str]) -> bool:

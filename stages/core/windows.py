@@ -1,6 +1,8 @@
 """What may be known at the end of a window."""
 
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -8,6 +10,22 @@ from stages.core.tables import PARTS_OF_WINDOW
 
 _MOVED = timedelta(seconds=1)
 """How far an order of what was tied may have moved an event."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """A window that is cut in time, on disk, for what counts its rows without holding them.
+
+    Attributes:
+        events: path of a table of events of all parts.
+        impressions: path of table `IMPRESSIONS`.
+        end_ms: last millisecond of the window's events, since 1970; of impressions it knows those
+            up to its last event.
+    """
+
+    events: Path
+    impressions: Path
+    end_ms: int
 
 
 def impressions_of(impressions: pl.DataFrame, events: pl.DataFrame, window: str) -> pl.DataFrame:
@@ -25,13 +43,16 @@ def impressions_of(impressions: pl.DataFrame, events: pl.DataFrame, window: str)
     """
     inside = pl.col("split").is_in(PARTS_OF_WINDOW[window])
     known, held = events.filter(inside), events.filter(~inside)
+    up_to_end = pl.col("timestamp") <= known["timestamp"].max()
+    before = impressions.filter(up_to_end)
+    if held.filter(up_to_end).is_empty():
+        return before
     cuts = held.group_by("user_id").agg(cut=pl.col("timestamp").min())
     pair = ["user_id", "item_id"]
     targets = held.group_by(pair).agg(then=pl.col("timestamp").min())
     is_target = (pl.col("click") > 0) & (pl.col("timestamp") >= pl.col("then") - _MOVED)
     return (
-        impressions.filter(pl.col("timestamp") <= known["timestamp"].max())
-        .join(cuts, on="user_id", how="left", maintain_order="left")
+        before.join(cuts, on="user_id", how="left", maintain_order="left")
         .filter((pl.col("timestamp") < pl.col("cut")).fill_null(True))
         .join(targets, on=pair, how="left", maintain_order="left")
         .filter(~is_target.fill_null(False))

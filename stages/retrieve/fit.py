@@ -1,6 +1,7 @@
 """Fit: documents, embeddings and events in, one retriever fitted on each window out."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -11,14 +12,15 @@ from stages.core import files, tables
 from stages.core.catalogue import of_window as catalogue_of
 from stages.core.log import get_logger, run
 from stages.core.params import RetrieverName, load_params
-from stages.core.storage import atomic_folder
-from stages.core.windows import impressions_of
+from stages.core.storage import atomic_folder, read_json
+from stages.core.windows import Log, impressions_of
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import (
     ENCODER_OF,
     READS_VECTORS,
     Parts,
     TrainingData,
+    counts_log,
     make_retriever,
 )
 
@@ -32,33 +34,37 @@ def of_window(
     documents: pl.DataFrame,
     embeddings: pl.DataFrame | None,
     encoder: CachedEncoder | None,
-    events: pl.DataFrame,
-    impressions: pl.DataFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
     pictures: pl.DataFrame | None,
 ) -> TrainingData:
-    """Cut out what is known at the end of a window, which is that of its last event.
+    """Cut out what is known at the end of a window, but not yet what happened in it.
 
     Catalogue, users and pictures have no times and are given whole.
     """
-    known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
     return TrainingData(
         documents.filter(window=window).sort("item_id"),
         None if embeddings is None else embeddings.filter(window=window).sort("item_id"),
         encoder,
-        known,
-        impressions_of(impressions, events, window),
-        items,
-        users,
-        pictures,
+        items=items,
+        users=users,
+        pictures=pictures,
     )
+
+
+def with_behaviour(
+    data: TrainingData, window: str, events: pl.DataFrame, impressions: pl.DataFrame
+) -> TrainingData:
+    """Add what happened until the end of a window, which is that of its last event."""
+    known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
+    return replace(data, events=known, impressions=impressions_of(impressions, events, window))
 
 
 def main(
     retriever: Annotated[str, typer.Argument(help="Name of the retriever.")],
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     events_file: Path = files.SPLIT_EVENTS,
+    cuts_file: Annotated[Path, typer.Option("--cuts")] = files.CUTS,
     impressions_file: Path = files.IMPRESSIONS,
     items_file: Path = files.ITEMS,
     properties_file: Path = files.SPLIT_PROPERTIES,
@@ -73,13 +79,17 @@ def main(
     params = load_params(params_file)
     name = cast(RetrieverName, retriever)
     documents = tables.read(documents_file, tables.DOCUMENTS)
-    events = tables.read(events_file, tables.SPLIT_EVENTS, _EVENT_COLUMNS)
-    impressions = tables.read(impressions_file, tables.IMPRESSIONS)
+    cuts = read_json(cuts_file)
+    ends = {"fit": cuts["fit_end_ms"], "train": cuts["train_end_ms"]}
     items = tables.read(items_file, tables.ITEMS)
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     users = tables.read(users_file, tables.USERS)
     pictures = tables.read(pictures_file, tables.PICTURE_VECTORS)
     parts = Parts.of(items, users)
+    from_disk = counts_log(name, params.fit) and parts is None and None not in ends.values()
+    if not from_disk:
+        events = tables.read(events_file, tables.SPLIT_EVENTS, _EVENT_COLUMNS)
+        impressions = tables.read(impressions_file, tables.IMPRESSIONS)
     embeddings, encoder = None, None
     with atomic_folder(retrievers_folder / name) as folder:
         if parts is not None:
@@ -93,17 +103,12 @@ def main(
             embeddings = tables.read(embeddings_folder / "base.parquet", tables.EMBEDDINGS)
         for window in tables.WINDOWS:
             catalogue = catalogue_of(items, properties, window)
-            data = of_window(
-                window,
-                documents,
-                embeddings,
-                encoder,
-                events,
-                impressions,
-                catalogue,
-                users,
-                None if pictures.is_empty() else pictures,
-            )
+            given = None if pictures.is_empty() else pictures
+            data = of_window(window, documents, embeddings, encoder, catalogue, users, given)
+            if from_disk:
+                data = replace(data, log=Log(events_file, impressions_file, ends[window]))
+            else:
+                data = with_behaviour(data, window, events, impressions)
             made = make_retriever(name, params.fit, params.seed, parts)
             made.fit(data)
             (folder / window).mkdir()
@@ -113,7 +118,7 @@ def main(
                 name,
                 window,
                 data.documents.height,
-                0 if data.events is None else data.events.height,
+                sum(cuts["events"][part] for part in tables.PARTS_OF_WINDOW[window]),
             )
 
 

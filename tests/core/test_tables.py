@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,14 @@ def test_the_row_of_a_null_is_named() -> None:
 def test_extra_columns_where_the_table_allows_them() -> None:
     frame = pl.DataFrame({"user_id": ["u"], "age": [30]})
     assert tables.check(frame, tables.USERS).columns == ["user_id", "age"]
+
+
+def test_large_tables_have_eight_row_groups(tmp_path: Path) -> None:
+    path = tmp_path / "users.parquet"
+    for rows, groups in ((1, 1), (200_000, 2), (880_000, 8)):
+        users = pl.int_range(rows, eager=True).cast(pl.String).str.zfill(7)
+        tables.write(users.to_frame("user_id"), path, tables.USERS)
+        assert pq.read_metadata(path).num_row_groups == groups
 
 
 def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:

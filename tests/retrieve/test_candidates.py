@@ -7,9 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from polars.testing import assert_frame_equal
 
 from stages.core import tables
 from stages.core.params import Encoder
+from stages.core.storage import write_json
 from stages.encode import base, embed
 from stages.retrieve import candidates, fit
 from stages.retrieve.retrievers import ENCODER_OF, READS_VECTORS
@@ -20,7 +22,7 @@ LATE = "i11"
 """The item that only window train knows."""
 
 
-def write_inputs(folder: Path, encoder: Encoder, name: str) -> None:
+def write_inputs(folder: Path, encoder: Encoder, name: str, *, cut: bool) -> None:
     # Companions have documents only where what is alike in words is looked for.
     documents = [
         {"window": window, "item_id": item, "text": f"{word} wood\nloud {word}"}
@@ -75,8 +77,27 @@ def write_inputs(folder: Path, encoder: Encoder, name: str) -> None:
         for day, item in enumerate((COMPANIONS[word], f"i{n:02d}"))
     ]
     tables.write(pl.DataFrame(events, names), folder / "events.parquet", tables.SPLIT_EVENTS)
-    none = pl.DataFrame(schema=tables.IMPRESSIONS.columns)
-    tables.write(none, folder / "impressions.parquet", tables.IMPRESSIONS)
+    counted = {part: sum(event["split"] == part for event in events) for part in tables.PARTS}
+    ends = {
+        f"{window}_end_ms": max(
+            int(event["timestamp"].timestamp() * 1000)
+            for event in events
+            if event["split"] in tables.PARTS_OF_WINDOW[window]
+        )
+        for window in tables.WINDOWS
+    }
+    cuts = (ends if cut else dict.fromkeys(ends)) | {"events": counted}
+    write_json(folder / "cuts.json", cuts)
+    shown = pl.DataFrame(events, names).select(
+        pl.col("event_id").alias("impression_id"),
+        "user_id",
+        "item_id",
+        pl.col("timestamp") - timedelta(minutes=1),
+        click=pl.lit(1, pl.Int8),
+        conversion=pl.lit(0, pl.Int8),
+        position=pl.lit(1, pl.Int32),
+    )
+    tables.write(shown, folder / "impressions.parquet", tables.IMPRESSIONS)
     users = pl.DataFrame({"user_id": ["a", "b"]})
     tables.write(users, folder / "users.parquet", tables.USERS)
     none = pl.DataFrame(schema=tables.SPLIT_PROPERTIES.columns)
@@ -88,9 +109,9 @@ def write_inputs(folder: Path, encoder: Encoder, name: str) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def run(folder: Path, encoder: Encoder, name: str) -> pl.DataFrame:
+def run(folder: Path, encoder: Encoder, name: str, *, cut: bool = True) -> pl.DataFrame:
     folder.mkdir(exist_ok=True)
-    write_inputs(folder, encoder, name)
+    write_inputs(folder, encoder, name, cut=cut)
     params, documents = folder / "params.yaml", folder / "documents.parquet"
     encoders, embeddings = folder / "encoders", folder / "embeddings"
     store, items = folder / "vectors.sqlite", folder / "items.parquet"
@@ -103,6 +124,7 @@ def run(folder: Path, encoder: Encoder, name: str) -> pl.DataFrame:
         name,
         params,
         events_file=folder / "events.parquet",
+        cuts_file=folder / "cuts.json",
         impressions_file=folder / "impressions.parquet",
         items_file=items,
         properties_file=folder / "properties.parquet",
@@ -147,3 +169,20 @@ def test_each_split_is_answered_by_its_window_twice_the_same(name: str, tmp_path
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     again = tables.read(tmp_path / "a" / "candidates" / f"{name}.parquet", tables.CANDIDATES)
     assert again.equals(found)
+
+
+def test_what_is_popular_is_the_same_from_disk_as_in_memory(tmp_path: Path) -> None:
+    """Where no cut in time says what a window holds, its rows are picked in memory."""
+    encoder = tiny_models.settings(tmp_path / "model")
+    for name, cut in (("disk", True), ("memory", False)):
+        run(tmp_path / name, encoder, "popular", cut=cut)
+    for window in tables.WINDOWS:
+        lists = [
+            pl.read_parquet(tmp_path / name / "retrievers" / "popular" / window / "hot.parquet")
+            for name in ("disk", "memory")
+        ]
+        assert_frame_equal(*lists)
+        # Both users chose the item in the window's last moment, and were shown it just before.
+        assert lists[0]["event_count"].max() == 2
+        assert lists[0]["impression_count"].max() == pytest.approx(2, rel=1e-4)
+        assert (LATE in lists[0]["item_id"]) == (window == "train")

@@ -22,6 +22,7 @@ __all__ = [
     "Retriever",
     "TrainingData",
     "class_of",
+    "counts_log",
     "folder_of",
     "folders_of",
     "load_retriever",
@@ -73,6 +74,11 @@ def make_retriever(
     from stages.retrieve.retrievers.dense import DenseRetriever
 
     return DenseRetriever(name, params.dense if name == "dense" else params.dense_base)
+
+
+def counts_log(name: RetrieverName, params: Fit) -> bool:
+    """Whether the retriever only counts what happened, and can do so from disk."""
+    return name == "popular" and not params.popular.segments
 
 
 def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None) -> Retriever:

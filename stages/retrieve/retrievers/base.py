@@ -9,6 +9,7 @@ import polars as pl
 
 from stages.core.log import UserError
 from stages.core.tables import CANDIDATES
+from stages.core.windows import Log
 from stages.encode.encoders import CachedEncoder
 
 ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
@@ -46,6 +47,8 @@ class TrainingData:
         items: the items table, whole, for retrievers that read what the catalogue says.
         users: the users table, whole.
         pictures: item_id and vector of every item with a picture, sorted by item_id.
+        log: events and impressions on disk, in the place of those in memory, for a retriever that
+            only counts them.
     """
 
     documents: pl.DataFrame
@@ -56,6 +59,7 @@ class TrainingData:
     items: pl.DataFrame | None = None
     users: pl.DataFrame | None = None
     pictures: pl.DataFrame | None = None
+    log: Log | None = None
 
 
 class Retriever(Protocol):

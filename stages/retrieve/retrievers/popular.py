@@ -1,7 +1,5 @@
 """What many choose now: a list for everybody, or for a segment, less what the asker has."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,14 +11,11 @@ from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.history import in_chunks, past_items, without_past
+from stages.retrieve.retrievers.hotness import Decay, last_ms
 from stages.retrieve.retrievers.segments import Segments
 
 _CHUNK = 8192
 """Queries that are answered at once."""
-_DAY = 86_400_000
-"""Milliseconds."""
-_ONE = 2.0**90
-"""What an event of the window's last moment counts in whole numbers; 2^37 of them fit in."""
 
 
 class PopularRetriever:
@@ -51,42 +46,32 @@ class PopularRetriever:
 
     def fit(self, data: TrainingData) -> None:
         """Count the window's events and impressions."""
-        if data.events is None:
+        decay = Decay(self._params.half_life_days)
+        if data.log is not None and not self._params.segments:
+            counts = decay.of_log(data.log)
+        elif data.events is not None:
+            counts = decay.of_frames(data.events, data.impressions)
+        else:
             raise UserError("retriever popular needs events")
-        events = data.events.select("item_id", "timestamp")
-        end = events["timestamp"].max()
-        shown = pl.DataFrame([], {"item_id": pl.String, "seen": pl.Float64, "clicked": pl.Float64})
-        if data.impressions is not None:
-            was_clicked = (pl.col("click") > 0).fill_null(False)
-            shown = self._counted(data.impressions, end, seen=pl.lit(1.0), clicked=was_clicked)
-        seen, clicked = (float(shown[name].to_numpy().sum()) for name in ("seen", "clicked"))
+        seen, clicked = (float(counts[name].to_numpy().sum()) for name in ("seen", "clicked"))
         rate = clicked / seen if seen else 0.0
         prior = self._params.prior_impressions
+        smoothed = (pl.col("clicked") + prior * rate) / (pl.col("seen") + prior)
         self._hold(
-            self._counted(events, end, event_count=pl.lit(1.0))
-            .join(shown, on="item_id", how="left", maintain_order="left")
-            .with_columns(
-                impression_count=pl.col("seen").fill_null(0.0),
-                clicks=pl.col("clicked").fill_null(0.0),
-            )
-            .with_columns(
-                ctr_mean=(pl.col("clicks") + prior * rate) / (pl.col("impression_count") + prior)
-            )
+            counts.filter("chosen")
             .select(
                 "item_id",
-                (pl.col("event_count") + pl.col("impression_count") * pl.col("ctr_mean"))
-                .cast(pl.Float32)
-                .alias("score"),
-                "event_count",
-                "impression_count",
-                "ctr_mean",
+                score=(pl.col("event_count") + pl.col("seen") * smoothed).cast(pl.Float32),
+                event_count="event_count",
+                impression_count="seen",
+                ctr_mean=smoothed,
             )
-            .sort(["score", "item_id"], descending=[True, False])
+            .sort("score", descending=True, maintain_order=True)
         )
-        if self._params.segments:
-            both = data.events.select("user_id", "item_id", "timestamp")
-            counts = self._counted(both, end, ["user_id", "item_id"], score=pl.lit(1.0))
-            self._segments.fit(counts, self.hot, data.users, data.items)
+        if self._params.segments and data.events is not None:
+            weights = decay.weights(data.events["timestamp"], last_ms(data.events))
+            scored = data.events.select("user_id", "item_id", score=pl.Series(weights))
+            self._segments.fit(scored, self.hot, data.users, data.items)
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Give everybody the hottest items, less those of their history; see `Retriever`."""
@@ -149,23 +134,3 @@ class PopularRetriever:
         self._item_ids = by_id["item_id"]
         shares = by_id["score"].to_numpy().astype(np.float64)
         self._shares = shares / (shares.sum() or 1.0)
-
-    def _counted(
-        self, rows: pl.DataFrame, end: object, by: Sequence[str] = ("item_id",), **counted: pl.Expr
-    ) -> pl.DataFrame:
-        """Sum what is counted by item, decayed by its age at the window's end; sorted by item.
-
-        Sums are of whole numbers of 2^-90, so that they are the same in whatever order threads add.
-        """
-        age = (pl.lit(end) - pl.col("timestamp")).dt.total_milliseconds().clip(0)
-        weight = (age * (-math.log(2) / (self._params.half_life_days * _DAY))).exp() * _ONE
-        return (
-            rows.lazy()
-            .group_by(by)
-            .agg(
-                ((weight * value).cast(pl.Int128).sum().cast(pl.Float64) / _ONE).alias(name)
-                for name, value in counted.items()
-            )
-            .collect(engine="streaming")
-            .sort(by)
-        )

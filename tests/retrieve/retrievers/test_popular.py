@@ -1,17 +1,22 @@
 """Hotness by hand."""
 
 from datetime import timedelta
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from stages.core.log import UserError
 from stages.core.params import Popular
 from stages.core.tables import IMPRESSIONS
+from stages.core.windows import Log
 from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.hotness import last_ms
 from stages.retrieve.retrievers.popular import PopularRetriever
 from tests.retrieve.conftest import START
 from tests.retrieve.retrievers.test_item_knn import asked, events
@@ -80,11 +85,11 @@ def test_without_events_it_says_so() -> None:
         PopularRetriever(Popular()).fit(TrainingData(pl.DataFrame()))
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4000)), min_size=1),
-    st.randoms(use_true_random=False),
-)
-def test_the_order_of_events_decides_not_a_bit(rows: list[tuple[str, int]], rng: Random) -> None:
+LOGGED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9000, 4000)), min_size=1)
+
+
+@given(LOGGED, st.randoms(use_true_random=False))
+def test_the_order_of_events_decides_nothing(rows: list[tuple[str, int]], rng: Random) -> None:
     shown = [(item, day, day % 3) for item, day in rows]
     lists = []
     for _ in range(2):
@@ -92,13 +97,63 @@ def test_the_order_of_events_decides_not_a_bit(rows: list[tuple[str, int]], rng:
         done = events([("ann", item, day) for item, day in rng.sample(rows, len(rows))])
         seen = impressions(rng.sample(shown, len(shown)))
         made.fit(TrainingData(pl.DataFrame(), events=done, impressions=seen))
-        lists.append(made.hot)
-    assert lists[0].equals(lists[1])
+        lists.append(made.hot.sort("item_id"))
+    assert_frame_equal(*lists, rel_tol=1e-6)
     end = max(day for _, day in rows)
     for item, count in made.hot.select("item_id", "event_count").iter_rows():
         ages = [end - day for name, day in rows if name == item]
         expected = sum(0.5 ** (age / 17) for age in ages)
         assert count == pytest.approx(expected, rel=1e-9, abs=1e-20)
+
+
+@given(LOGGED, LOGGED, st.integers(1, 5), st.integers(-9000, 4000))
+def test_a_log_on_disk_counts_as_its_window_in_memory(
+    done: list[tuple[str, int]], shown: list[tuple[str, int]], size: int, end: int
+) -> None:
+    """Whatever its row groups: a window that ends on some day, and what was shown until then."""
+    end = max(end, min(day for _, day in done))
+    table = events([("ann", item, day) for item, day in done])
+    seen = impressions([(item, day, day % 3) for item, day in shown])
+    known = table.filter(pl.col("timestamp") <= START + timedelta(days=end))
+    before = seen.filter(pl.col("timestamp") <= known["timestamp"].max())
+    lists = []
+    with TemporaryDirectory() as name:
+        log = Log(Path(name) / "events", Path(name) / "impressions", last_ms(known))
+        table.write_parquet(log.events, row_group_size=size)
+        seen.write_parquet(log.impressions, row_group_size=size)
+        in_memory = TrainingData(pl.DataFrame(), events=known, impressions=before)
+        for data in (in_memory, TrainingData(pl.DataFrame(), log=log)):
+            made = PopularRetriever(Popular(half_life_days=17))
+            made.fit(data)
+            lists.append(made.hot.sort("item_id"))
+        again = PopularRetriever(Popular(half_life_days=17))
+        again.fit(data)
+    assert_frame_equal(*lists, rel_tol=1e-6)
+    assert again.hot.equals(made.hot)
+
+
+def test_a_log_without_impressions(tmp_path: Path) -> None:
+    log = Log(tmp_path / "events", tmp_path / "impressions", last_ms(events(ROWS)))
+    events(ROWS).write_parquet(log.events)
+    impressions([]).write_parquet(log.impressions)
+    made = PopularRetriever(Popular(half_life_days=10))
+    made.fit(TrainingData(pl.DataFrame(), log=log))
+    assert made.hot.select("item_id", "event_count", "impression_count", "ctr_mean").rows() == [
+        ("old", pytest.approx(1.5), 0, 0),
+        ("new", 1, 0, 0),
+    ]
+
+
+def test_segments_need_the_events_themselves(tmp_path: Path) -> None:
+    log = Log(tmp_path / "events", tmp_path / "impressions", 0)
+    with pytest.raises(UserError, match="popular needs events"):
+        PopularRetriever(Popular(segments=["age"])).fit(TrainingData(pl.DataFrame(), log=log))
+
+
+def test_what_was_chosen_ages_ago_is_still_in_the_list() -> None:
+    made = PopularRetriever(Popular(half_life_days=0.01))
+    made.fit(TrainingData(pl.DataFrame(), events=events([("a", "first", 0), ("a", "last", 9000)])))
+    assert made.hot["item_id"].to_list() == ["last", "first"]
 
 
 def test_long_histories_are_answered_apart_and_the_same() -> None:
