@@ -10,6 +10,8 @@ from stages.core.log import UserError
 from stages.core.storage import atomic_file
 
 TIME = pl.Datetime("ms", "UTC")
+DAY_MS = 86_400_000
+"""Milliseconds of a day, the unit of times being one."""
 HISTORY = pl.List(pl.Struct({"item_id": pl.String, "timestamp": TIME}))
 
 WINDOWS = ("fit", "train")

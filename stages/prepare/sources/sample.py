@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 START_MS = 1_609_459_200_000
 """2021-01-01; the shop's time 0."""
-SPAN_MS = 3 * 365 * 86_400_000
+SPAN_MS = 3 * 365 * tables.DAY_MS
 """Three years; the shop's time 1."""
 
 FACTORS = 8

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-DAY_MS = 86_400_000
+from stages.core.tables import DAY_MS
 
 
 class Popularity:

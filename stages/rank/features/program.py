@@ -15,11 +15,11 @@ import polars as pl
 from stages.core.pairs import PairNumbers, places, rows_of
 from stages.core.params import Examples
 from stages.core.storage import read_json, write_json
-from stages.core.tables import feature_names
+from stages.core.tables import DAY_MS, feature_names
 from stages.rank.features.affinity import Affinity
 from stages.rank.features.lexical import LexicalOverlap
 from stages.rank.features.neighbours import Neighbours
-from stages.rank.features.popularity import DAY_MS, Popularity
+from stages.rank.features.popularity import Popularity
 from stages.retrieve.retrievers.history import past_items
 
 

@@ -10,8 +10,6 @@ from stages.core import tables
 from stages.core.coded import Coded, map_row_groups
 from stages.core.windows import Log
 
-_DAY = 86_400_000
-"""Milliseconds."""
 _LEAST = -1000
 """Half-lives; what is older counts as if it were not: 2^-1000 is next to nothing, but not 0."""
 _CLICKED = (pl.col("click") > 0).fill_null(False)
@@ -60,7 +58,9 @@ class Decay:
 
     def weights(self, timestamps: pl.Series, end: int) -> np.ndarray:
         """Return what moments count at `end`, in milliseconds since 1970; shape (n,)."""
-        half_lives = (timestamps.to_physical().to_numpy() - end) / (self.half_life_days * _DAY)
+        half_lives = (timestamps.to_physical().to_numpy() - end) / (
+            self.half_life_days * tables.DAY_MS
+        )
         np.clip(half_lives, _LEAST, 0, out=half_lives)
         return np.exp2(half_lives, out=half_lives)
 

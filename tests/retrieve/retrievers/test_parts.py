@@ -160,7 +160,7 @@ def popular_of(chosen: dict[str, int]) -> TrainingData:
     """Each item so many times chosen, all at one moment; `b` in a name says whose it is."""
     rows = [(f"u{item[0]}", item) for item, times in chosen.items() for _ in range(times)]
     bought = pl.DataFrame(rows, ["user_id", "item_id"], orient="row").with_columns(
-        timestamp=pl.lit(events()["timestamp"][0]), event=pl.lit("purchase")
+        timestamp=pl.lit(events()["timestamp"][0], tables.TIME), event=pl.lit("purchase")
     )
     listed = pl.DataFrame({"item_id": sorted(chosen)}).with_columns(
         part=pl.col("item_id").str.slice(0, 1)
