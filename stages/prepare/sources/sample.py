@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from stages.core.params import Sample
-from stages.core.tables import TIME
+from stages.core.tables import DAY_MS, TIME
 from stages.prepare.sources import Ingested
 from stages.prepare.sources import sample_words as words
 from stages.prepare.sources.sample_pictures import draw
@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 START_MS = 1_609_459_200_000
 """2021-01-01; the shop's time 0."""
-SPAN_MS = 3 * 365 * tables.DAY_MS
+SPAN_MS = 3 * 365 * DAY_MS
 """Three years; the shop's time 1."""
 
 FACTORS = 8
