@@ -204,7 +204,8 @@ def _with_ids(table: pl.DataFrame | None, ids: pl.Series) -> pl.DataFrame:
 def _rows_of(vectors: pl.DataFrame, item_ids: pl.Series, dim: int) -> Tensor:
     """Return vectors of items by row, float32; zero for an item that has none.
 
-    They are made as the retriever `content` makes them, and as short as those of the towers.
+    Centred, evened out and brought to length one, as `content` has them, then cut to `dim`
+    principal components.
     """
     ids, found = whitened(vectors, _WHITENING)
     known = ids.is_in(item_ids.implode())
