@@ -533,7 +533,7 @@ class TwoTower(Section):
         "training stops; null: all epochs, all users.",
     )
     lr: Annotated[float, Field(gt=0, le=1)] = Field(
-        5e-3, description="Peak learning rate of AdamW."
+        1e-3, description="Peak learning rate of AdamW."
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
     repeat: bool = Field(False, description="Items of the history may be found again.")

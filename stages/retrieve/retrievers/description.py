@@ -49,7 +49,7 @@ def fuse(
         fused[places[part], start:stop] = np.sqrt(share[places[part], part, None]) * vectors
         start = stop
     if params.fusion == "concatenated":
-        fused = _reduced(fused, params.dims)
+        fused = reduced(fused, params.dims)
     ids, vectors = _that_say_something(every, fused)
     return ids, vectors.astype(np.float32)
 
@@ -84,6 +84,23 @@ def whitened(frame: pl.DataFrame, power: float) -> tuple[pl.Series, np.ndarray]:
     return _that_say_something(frame["item_id"], vectors)
 
 
+def reduced(vectors: np.ndarray, dims: int) -> np.ndarray:
+    """Project on the principal components, each so turned that its largest weight is positive.
+
+    Args:
+        vectors: shape (n, d).
+        dims: components kept, the widest first.
+
+    Returns:
+        float64, shape (n, min(d, dims)).
+    """
+    wide = vectors.astype(np.float64)
+    _, directions = np.linalg.eigh(wide.T @ wide)
+    kept = directions[:, ::-1][:, :dims]
+    largest = np.abs(kept).argmax(axis=0) if kept.size else np.empty(0, int)
+    return wide @ (kept * np.sign(kept[largest, np.arange(kept.shape[1])]))
+
+
 def _spread(vectors: np.ndarray) -> float:
     """Root mean square of the cosines of different items, float64 rows of length 1."""
     count = len(vectors)
@@ -91,15 +108,6 @@ def _spread(vectors: np.ndarray) -> float:
         return 1.0
     squares = float(np.square(vectors.T @ vectors).sum()) - count
     return float(np.sqrt(max(squares / (count * (count - 1)), 1e-6)))
-
-
-def _reduced(vectors: np.ndarray, dims: int) -> np.ndarray:
-    """Project on the principal components, each so turned that its largest weight is positive."""
-    wide = vectors.astype(np.float64)
-    _, directions = np.linalg.eigh(wide.T @ wide)
-    kept = directions[:, ::-1][:, :dims]
-    largest = np.abs(kept).argmax(axis=0) if kept.size else np.empty(0, int)
-    return wide @ (kept * np.sign(kept[largest, np.arange(kept.shape[1])]))
 
 
 def _that_say_something(ids: pl.Series, vectors: np.ndarray) -> tuple[pl.Series, np.ndarray]:

@@ -11,8 +11,9 @@ import pytest
 
 from stages.core import tables
 from stages.core.log import UserError
-from stages.core.params import TwoTower
+from stages.core.params import Popular, TwoTower
 from stages.retrieve.retrievers import TrainingData
+from stages.retrieve.retrievers.popular import PopularRetriever
 from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
 from tests.retrieve import conftest
 from tests.retrieve.conftest import START, queries
@@ -20,7 +21,7 @@ from tests.retrieve.retrievers.test_als import checkerboard as chosen_by_number
 from tests.retrieve.retrievers.test_als import events
 
 SIDE = 20
-QUICK: dict[str, Any] = {"dim": 16, "hidden": [32], "min_steps": 150}
+QUICK: dict[str, Any] = {"dim": 16, "hidden": [32], "min_steps": 150, "lr": 5e-3}
 
 
 def items(groups: Mapping[str, str | None]) -> pl.DataFrame:
@@ -169,6 +170,17 @@ def test_texts_and_pictures_tell_items_apart(tmp_path: Path) -> None:
         assert set(found) == expected, name
 
 
+def test_vectors_may_be_longer_than_those_of_the_towers(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(6).normal(size=(len(ITEMS), 40)).astype(np.float32)
+    texts = pl.DataFrame({"item_id": sorted(ITEMS), "vector": vectors})
+    made = fitted(shop(embeddings=texts), tmp_path / "store", min_steps=10)
+    made.save(tmp_path)
+    asked = asked_by([None], [["i03"]])
+    expected = listed(made, asked, len(ITEMS))
+    assert len(expected) == len(ITEMS) - 1
+    assert listed(TwoTowerRetriever.load(tmp_path), asked, len(ITEMS)) == expected
+
+
 def test_ids_tell_items_apart_where_they_may(tmp_path: Path) -> None:
     rows = np.random.default_rng(8).permutation(chosen_by_number(SIDE)).tolist()
     nothing = shop(events=events(rows), items=None, users=None)
@@ -252,6 +264,40 @@ def test_nothing_leans_on_the_order_of_ids(tmp_path: Path) -> None:
         figures.append(sum(hits) / 300)
     assert min(figures) > 0.3
     assert abs(figures[0] - figures[1]) < 0.05
+
+
+@pytest.mark.parametrize("item_ids", [False, True], ids=["without ids", "by id too"])
+@pytest.mark.parametrize("said", ["brand", "text"])
+def test_new_items_are_found_by_what_is_said_of_them(
+    said: str, item_ids: bool, tmp_path: Path
+) -> None:
+    """Of 60 items that are chosen and 30 that nobody chose yet, six tastes of each."""
+    old, new = ([f"{of}{n:02d}" for n in range(count)] for of, count in (("i", 60), ("n", 30)))
+    taste = {item: int(item[1:]) % 6 for item in old + new}
+    rows = tastes(old)
+    if said == "brand":
+        stock, texts = items({item: f"b{of}" for item, of in taste.items()}), None
+    else:  # In a narrow cone, as encoders put them.
+        noise = np.random.default_rng(2).normal(scale=0.5, size=(len(taste), 12))
+        vectors = np.float32(np.eye(12)[list(taste.values())] + noise + 3)
+        stock = items(dict.fromkeys(taste))
+        texts = pl.DataFrame({"item_id": list(taste), "vector": vectors})
+    data = TrainingData(pl.DataFrame(), texts, events=events(rows), items=stock)
+    histories = [[item for _, item in rows[n : n + 8]] for n in range(0, len(rows), 8)]
+    liked = [np.bincount([taste[item] for item in past]).argmax() for past in histories]
+    asked = queries([None] * len(histories), histories)
+
+    def recall(made: TwoTowerRetriever | PopularRetriever) -> float:
+        found = made.retrieve(asked, 20).filter(pl.col("item_id").str.starts_with("n"))
+        of = dict(zip(asked["query_id"], liked, strict=True))
+        hits = [of[row["query_id"]] == taste[row["item_id"]] for row in found.to_dicts()]
+        return sum(hits) / (5 * len(histories))
+
+    popular = PopularRetriever(Popular())
+    popular.fit(data)
+    chance = 20 / (len(taste) - 8)
+    figure = recall(fitted(data, tmp_path, item_ids=item_ids))
+    assert figure > 2 * max(chance, recall(popular))
 
 
 def test_without_events_it_says_so() -> None:

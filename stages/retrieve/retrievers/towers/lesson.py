@@ -13,6 +13,7 @@ from stages.core.log import UserError
 from stages.core.params import TwoTower
 from stages.core.store import content_hash
 from stages.retrieve.retrievers.base import TrainingData
+from stages.retrieve.retrievers.description import reduced, whitened
 from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import Examples
 from stages.retrieve.retrievers.towers.slots import (
@@ -24,6 +25,8 @@ from stages.retrieve.retrievers.towers.slots import (
 )
 
 _NO_ATTRIBUTES = set(tables.ITEMS.columns) - {"categories", "brand", "price"}
+_WHITENING = 0.5
+"""How far the directions of vectors are evened out; see `whitened`."""
 _ITEM_ID, _USER_ID = "item.item_id", "user.user_id"
 
 
@@ -35,7 +38,7 @@ class Lesson:
         examples: the window's events.
         items: slots of every item.
         users: slots of every user.
-        vectors: texts' and pictures' of every item, each of shape (items, any).
+        vectors: texts' and pictures' of every item, each of shape (items, up to `dim`).
         shown: items that a user was shown in the window and did not click.
         slots: how many there are, padding included.
         unknown: those of the unknown.
@@ -129,7 +132,7 @@ def lesson_of(data: TrainingData, events: pl.DataFrame, params: TwoTower) -> Kno
         counted.append(named(events["user_id"], _USER_ID, known))
     slots = slot_map(pl.concat(counted), params.min_count)
     vectors = tuple(
-        _rows_of(frame, item_ids)
+        _rows_of(frame, item_ids, params.dim)
         for frame in (data.embeddings, data.pictures)
         if frame is not None and frame.height
     )
@@ -198,10 +201,15 @@ def _with_ids(table: pl.DataFrame | None, ids: pl.Series) -> pl.DataFrame:
     return pl.concat([rows, lacking], how="diagonal").sort(key)
 
 
-def _rows_of(vectors: pl.DataFrame, item_ids: pl.Series) -> Tensor:
-    """Return vectors of items by row, float32; zero for an item that has none."""
-    known = vectors.filter(pl.col("item_id").is_in(item_ids.implode()))
-    found = np.asarray(known["vector"].to_numpy(), np.float32)
-    rows = np.zeros((len(item_ids), found.shape[1]), np.float32)
-    rows[item_ids.search_sorted(known["item_id"]).to_numpy()] = found
+def _rows_of(vectors: pl.DataFrame, item_ids: pl.Series, dim: int) -> Tensor:
+    """Return vectors of items by row, float32; zero for an item that has none.
+
+    Centred, evened out and brought to length one, as `content` has them, then cut to `dim`
+    principal components.
+    """
+    ids, found = whitened(vectors, _WHITENING)
+    known = ids.is_in(item_ids.implode())
+    rows = np.zeros((len(item_ids), min(found.shape[1], dim)), np.float32)
+    at = item_ids.search_sorted(ids.filter(known)).to_numpy()
+    rows[at] = reduced(found, dim)[known.to_numpy()]
     return torch.from_numpy(rows)

@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from stages.retrieve.retrievers.towers.bags import Bags
 
+_SMALL = 0.1
+"""Length that slots, and what the layers add, have at first; texts and pictures have about one."""
+
 
 class Towers(torch.nn.Module):
     """A two-tower network (Huang et al., 2013) that knows ids only where they are given slots.
@@ -19,6 +22,11 @@ class Towers(torch.nn.Module):
     length one. Slots of the unknown start at zero: until something rare has trained them, they say
     nothing. Ids may be left out at random in training, so that what else is known of an item learns
     to speak for it, as it must where the id is new.
+
+    Before training the score is all but the cosine of an item's text and picture with the mean of
+    the history's: vectors are only turned, slots are short, and the layers add next to nothing (a
+    residual branch that starts at zero: Goyal et al., Accurate, Large Minibatch SGD, 2017, section
+    5.1). What is learned is learned beside that, and new items keep it.
     """
 
     def __init__(
@@ -35,7 +43,7 @@ class Towers(torch.nn.Module):
 
         Args:
             slots: rows of the embedding table, padding included.
-            widths: lengths of the vectors that items have.
+            widths: lengths of the vectors that items have, none above `dim`.
             dim: of inputs and outputs.
             hidden: widths of the layers between.
             unknown: slots that start at zero.
@@ -46,11 +54,11 @@ class Towers(torch.nn.Module):
         self._dropout = dropout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            table = torch.randn(slots, dim) / dim**0.5
+            table = torch.randn(slots, dim) * (_SMALL / dim**0.5)
             table[[0, *unknown]] = 0
             self.slots = torch.nn.Parameter(table)
             self.vectors = torch.nn.ParameterList(
-                [torch.nn.Parameter(torch.randn(width, dim) / dim**0.5) for width in widths]
+                [torch.nn.init.orthogonal_(torch.empty(width, dim)) for width in widths]
             )
             self.item_layers = _layers(dim, hidden)
             self.user_layers = _layers(dim, hidden)
@@ -113,4 +121,8 @@ def _layers(dim: int, hidden: Sequence[int]) -> torch.nn.Sequential:
     widths = [dim, *hidden]
     for width, following in itertools.pairwise(widths):
         layers += [torch.nn.Linear(width, following), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], dim))
+    last = torch.nn.Linear(widths[-1], dim)
+    torch.nn.init.zeros_(last.weight)
+    # Not zero, for who has neither attributes nor a history has a direction by this alone.
+    torch.nn.init.normal_(last.bias, std=_SMALL / dim**0.5)
+    return torch.nn.Sequential(*layers, last)

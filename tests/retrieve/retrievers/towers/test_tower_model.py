@@ -51,6 +51,22 @@ def test_the_unknown_says_nothing_at_first() -> None:
     assert (made.slots[[1, 3]] != 0).all()
 
 
+def test_before_training_the_score_is_the_cosine_of_vectors() -> None:
+    made = Towers(1, [3], 8, [16])
+    given = torch.nn.functional.normalize(torch.randn(5, 3, generator=torch.Generator()), dim=1)
+    nothing = Bags.of(np.array([], int), np.array([], int), 6)
+    with torch.inference_mode():
+        who = torch.arange(6)
+        nobody = made.user_vectors(who, nothing, torch.zeros(6, 8))
+        assert nobody.norm(dim=1).tolist() == pytest.approx([1] * 6)
+        for layers in (made.user_layers, made.item_layers):
+            layers[-1].bias.zero_()
+        inputs = made.item_inputs(torch.arange(5), nothing, [given])
+        asked = made.user_vectors(who[:5], nothing, inputs)
+        scores = asked @ made.item_vectors(inputs).T
+    torch.testing.assert_close(scores, given @ given.T)
+
+
 def test_the_seed_decides_and_nothing_else_is_drawn() -> None:
     torch.manual_seed(4)
     first = Towers(4, [3], 2, [8], seed=1)
