@@ -11,6 +11,7 @@ Conventions, shared by all metrics here:
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ Floats = npt.NDArray[np.float64]
 
 _CELLS = 4_000_000
 """Resampled queries held in memory at once."""
+_KEPT = 32_000_000
+"""Resampled queries, of one byte each, that are kept for the next figure."""
 
 
 # Lists -------------------------------------------------------------------------------------------
@@ -297,14 +300,30 @@ def resampled(queries: int, resamples: int, seed: int, rows: int | None = None) 
 
     The same arguments give the same resamples, so figures from one set of queries are paired.
     """
-    rng = np.random.default_rng(seed)
     block = max(1, min(rows or resamples, _CELLS // max(queries, 1)))
+    draw = _kept_draws if queries * resamples <= _KEPT else _draws
+    for counts in draw(queries, resamples, seed, block):
+        yield counts.astype(np.float64)
+
+
+def _draws(queries: int, resamples: int, seed: int, block: int) -> Iterator[npt.NDArray[np.intp]]:
+    rng = np.random.default_rng(seed)
     for start in range(0, resamples, block):
         count = min(block, resamples - start)
         drawn = rng.integers(0, queries, size=(count, queries))
         drawn += np.arange(count)[:, None] * queries
-        counts = np.bincount(drawn.ravel(), minlength=count * queries)
-        yield counts.reshape(count, queries).astype(np.float64)
+        yield np.bincount(drawn.ravel(), minlength=count * queries).reshape(count, queries)
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(
+    queries: int, resamples: int, seed: int, block: int
+) -> tuple[npt.NDArray[np.uint8 | np.uint32], ...]:
+    """Keep small resamples, which many figures of the same queries share."""
+    return tuple(
+        counts.astype(np.uint8 if counts.max(initial=0) < 256 else np.uint32)
+        for counts in _draws(queries, resamples, seed, block)
+    )
 
 
 def intervals(

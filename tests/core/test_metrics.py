@@ -299,3 +299,13 @@ def test_unpaired_difference_is_as_wide_as_both_samples_are_uncertain() -> None:
     found = metrics.unpaired_difference(a, b, 2000)
     deviation = math.sqrt(a.var() / 300 + b.var() / 900)
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+
+
+def test_resamples_that_are_kept_are_those_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [list(metrics.resampled(300, 40, 7, rows)) for rows in (None, 16, None)]
+    monkeypatch.setattr(metrics, "_KEPT", 0)
+    drawn = [list(metrics.resampled(300, 40, 7, rows)) for rows in (None, 16, None)]
+    for some, others in zip(kept, drawn, strict=True):
+        assert len(some) == len(others)
+        assert all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+    assert drawn[0][0].sum(axis=1).tolist() == [300] * 40
