@@ -9,6 +9,7 @@ what ALS and the two towers start from. With `ingest.source: interactions` in `p
 
 import gzip
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,31 +22,42 @@ from stages.core.params import Interactions, load_params
 from stages.prepare.sources.found import found_files, required_files
 
 
-def id_columns(folder: Path, log: Interactions) -> dict[Path, dict[str, str]]:
-    """Return the columns of each file that hold ids: {path: {column: "user" or "item"}}."""
-    columns = {
-        path: {about.columns["item_id"]: "item"}
+@dataclass(frozen=True)
+class Form:
+    """How a file is written, and which of its columns hold ids: {column: "user" or "item"}."""
+
+    columns: dict[str, str]
+    separator: str
+    header: bool
+
+
+def forms(folder: Path, log: Interactions) -> dict[Path, Form]:
+    """Return the form of each file of a log."""
+    made = {
+        path: Form({about.columns["item_id"]: "item"}, about.separator, about.header)
         for about in log.items
         for path in required_files(folder, [about.file], "ingest.interactions.items")
     }
+    of_log = Form({log.columns.user: "user", log.columns.item: "item"}, log.separator, log.header)
     for path in found_files(folder, log.events, "ingest.interactions"):
-        columns.setdefault(path, {log.columns.user: "user", log.columns.item: "item"})
-    return columns
+        made.setdefault(path, of_log)
+    return made
 
 
-def read(path: Path, separator: str, header: bool) -> pl.DataFrame:
+def read(path: Path, form: Form) -> pl.DataFrame:
     """Read a file as it stands, all as text where it is CSV."""
     if path.suffix == ".parquet":
         return pl.read_parquet(path)
-    return pl.read_csv(path, separator=separator, has_header=header, infer_schema=False)
+    return pl.read_csv(path, separator=form.separator, has_header=form.header, infer_schema=False)
 
 
-def write(frame: pl.DataFrame, path: Path, separator: str, header: bool) -> None:
+def write(frame: pl.DataFrame, path: Path, form: Form) -> None:
     """Write what `read` read, gzipped where the name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         frame.write_parquet(path)
         return
-    text = frame.write_csv(separator=separator, include_header=header).encode()
+    text = frame.write_csv(separator=form.separator, include_header=form.header).encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
 
 
@@ -78,24 +90,23 @@ def main(
     """Write the copy."""
     ingest = load_params(params_file).ingest
     log, folder = ingest.interactions, Path(ingest.folder)
-    of_file = {folder / about.file: (about.separator, about.header) for about in log.items}
-    columns = id_columns(folder, log)
-    style = {path: of_file.get(path, (log.separator, log.header)) for path in columns}
-    frames = {path: read(path, *style[path]) for path in columns}
+    form_of = forms(folder, log)
+    frames = {path: read(path, form) for path, form in form_of.items()}
     rng = np.random.default_rng(seed)
     to = {}
     for kind in ("user", "item"):
         ids = [
             frames[path].select(pl.col(name).explode().cast(pl.String)).to_series().alias("id")
-            for path, kinds in columns.items()
-            for name, own in kinds.items()
+            for path, form in form_of.items()
+            for name, own in form.columns.items()
             if own == kind
         ]
         to[kind] = permuted(pl.concat(ids), rng)
     target.mkdir(parents=True)
     for path, frame in frames.items():
-        write(renamed(frame, columns[path], to), target / path.name, *style[path])
-        typer.echo(f"{target / path.name}: {frame.height:,} rows")
+        copy, form = target / path.relative_to(folder), form_of[path]
+        write(renamed(frame, form.columns, to), copy, form)
+        typer.echo(f"{copy}: {frame.height:,} rows")
 
 
 if __name__ == "__main__":

@@ -63,15 +63,16 @@ def test_chain_hangs_together() -> None:
 
 def test_permuted_ids_are_the_same_log_under_other_names(tmp_path: Path) -> None:
     log = "u1\ti1\t5\nu2\ti2\t6\nu1\ti3\t7\nu3\ti2\t8\n"
-    (tmp_path / "log.tsv.gz").write_bytes(gzip.compress(log.encode()))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "log.tsv.gz").write_bytes(gzip.compress(log.encode()))
     (tmp_path / "brands.csv").write_text("item,brand\ni1,A\ni2,B\ni3,C\n")
-    said = {"file": "brands.csv", "columns": {"item_id": "item", "brand": "brand"}}
+    said = {"file": "brand*.csv", "columns": {"item_id": "item", "brand": "brand"}}
     names = {"user": "column_0", "item": "column_1", "time": "column_2"}
-    source = {"events": ["log.tsv.gz"], "columns": names, "separator": "\t", "header": False}
+    source = {"events": ["*/log.tsv.gz"], "columns": names, "separator": "\t", "header": False}
     chosen = {"folder": str(tmp_path), "interactions": source | {"items": [said]}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"ingest": chosen}))
     permuted.main(tmp_path / "copy", tmp_path / "params.yaml", seed=2)
-    copy = gzip.decompress((tmp_path / "copy" / "log.tsv.gz").read_bytes()).decode()
+    copy = gzip.decompress((tmp_path / "copy/one/log.tsv.gz").read_bytes()).decode()
     brands = dict(line.split(",") for line in (tmp_path / "copy/brands.csv").read_text().split())
     before, after = ([row.split("\t") for row in text.splitlines()] for text in (log, copy))
     for column in (0, 1):

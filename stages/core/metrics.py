@@ -60,7 +60,7 @@ def order(lists: pl.DataFrame) -> pl.DataFrame:
 def hits(lists: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """Return one row a query, sorted by query_id: where its targets stand in its list.
 
-    What stands before each target found is counted, as `order` has it; nothing is sorted.
+    Only the lists that hold a target are put in order.
 
     Args:
         lists: (query_id, item_id, score); queries that are not in `queries` are left out.
@@ -71,16 +71,12 @@ def hits(lists: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
         from 1, ascending; empty when none is).
     """
     wanted = queries.select("query_id", pl.col("targets").list.unique())
-    targets = wanted.explode("targets", empty_as_null=False)
+    targets = wanted.explode("targets", empty_as_null=False).rename({"targets": "item_id"})
     rows = lists.select("query_id", "item_id", "score")
-    found = rows.join(targets, left_on=["query_id", "item_id"], right_on=["query_id", "targets"])
-    own, other = pl.col("score"), pl.col("score_right")
-    before = (other > own) | ((other == own) & (pl.col("item_id_right") <= pl.col("item_id")))
+    found = rows.select("query_id", "item_id").join(targets, on=["query_id", "item_id"])
     positions = (
-        found.join(rows.join(found, on="query_id", how="semi"), on="query_id")
-        .filter(before)
-        .group_by("query_id", "item_id")
-        .agg(position=pl.len())
+        order(rows.join(found, on="query_id", how="semi"))
+        .join(found, on=["query_id", "item_id"])
         .group_by("query_id")
         .agg(positions=pl.col("position").sort())
     )

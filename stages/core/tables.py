@@ -232,6 +232,21 @@ def check(frame: pl.DataFrame, table: Table, where: str = "frame") -> pl.DataFra
         UserError: a column is missing, has another type, holds a null that it may not, is not of
             the table; or a key stands twice. The message names `where`, the column and a row.
     """
+    ordered = _shaped(frame, table, where)
+    if _ascends(ordered, table.key):
+        return ordered
+    twice = ordered.select(table.key).is_duplicated()
+    if twice.any():
+        example = ordered.filter(twice).select(table.key).row(0)
+        raise UserError(
+            f"{where}: {int(twice.sum())} rows of {table.name} share a key {table.key}, "
+            f"such as {example}"
+        )
+    return ordered
+
+
+def _shaped(frame: pl.DataFrame, table: Table, where: str) -> pl.DataFrame:
+    """Check all but the key, and put columns in order; see `check`."""
     problems = _schema_problems(frame, table)
     if problems:
         raise UserError(f"{where} is no {table.name} table: " + "; ".join(problems))
@@ -240,24 +255,14 @@ def check(frame: pl.DataFrame, table: Table, where: str = "frame") -> pl.DataFra
             row = int(frame[name].is_null().arg_max() or 0)
             raise UserError(f"{where}: column {name!r} of {table.name} is null at row {row}")
     rest = [name for name in frame.columns if name not in table.columns]
-    ordered = frame.select(*table.columns, *rest)
-    if _ascends(frame, table.key):
-        return ordered
-    twice = frame.select(table.key).is_duplicated()
-    if twice.any():
-        example = frame.filter(twice).select(table.key).row(0)
-        raise UserError(
-            f"{where}: {int(twice.sum())} rows of {table.name} share a key {table.key}, "
-            f"such as {example}"
-        )
-    return ordered
+    return frame.select(*table.columns, *rest)
 
 
 def write(frame: pl.DataFrame, path: Path, table: Table) -> None:
     """Check `frame`, sort it by the table's key and write it as parquet, whole or not at all."""
-    if set(table.key) <= set(frame.columns) and not _ascends(frame, table.key):
-        frame = frame.sort(table.key)
-    ordered = check(frame, table, str(path))
+    ordered = _shaped(frame, table, str(path))
+    if not _ascends(ordered, table.key):
+        ordered = check(ordered.sort(table.key), table, str(path))
     # Row groups are read in parallel, and each has codes of its own for what repeats.
     size = min(max(ordered.height // 8, 100_000), 2_000_000)
     with atomic_file(path) as temporary:

@@ -28,24 +28,25 @@ class Log:
     end_ms: int
 
 
-def impressions_of(impressions: pl.DataFrame, events: pl.DataFrame, window: str) -> pl.DataFrame:
+def impressions_of(
+    impressions: pl.DataFrame, events: pl.DataFrame, window: str, in_time: bool
+) -> pl.DataFrame:
     """Return the impressions that a window knows.
 
-    Those up to its last event; of each user only those before the first event that is held out from
-    it; and no click that is a held-out event, which an order of what was tied may have moved by
-    milliseconds. Where parts are cut in time the first says it all; where each user's last events
-    are held out, the others keep a click that is a target from being counted.
+    Those up to its last event. Where each user's last events are held out, of each user only those
+    before the first event that is held out from it; and no click that is a held-out event, which an
+    order of what was tied may have moved by milliseconds.
 
     Args:
         impressions: user_id, item_id, timestamp, click.
         events: user_id, item_id, timestamp, split, of all parts.
         window: one of `WINDOWS`.
+        in_time: whether parts are cut in time.
     """
     inside = pl.col("split").is_in(PARTS_OF_WINDOW[window])
     known, held = events.filter(inside), events.filter(~inside)
-    up_to_end = pl.col("timestamp") <= known["timestamp"].max()
-    before = impressions.filter(up_to_end)
-    if held.filter(up_to_end).is_empty():
+    before = impressions.filter(pl.col("timestamp") <= known["timestamp"].max())
+    if in_time:
         return before
     cuts = held.group_by("user_id").agg(cut=pl.col("timestamp").min())
     pair = ["user_id", "item_id"]

@@ -121,7 +121,7 @@ def main(
         lists.check_parts(retrieved, queries, items, users),
         behaviour.check_hotness(
             *(retrieved.get("popular"), queries, events, impressions, params.fit.popular),
-            *(items, known, users),
+            *(items, known, users, cuts["fit_end_ms"] is not None),
         ),
         behaviour.check_vocabularies(read_ids(retrievers_folder, params.retrievers), events),
         behaviour.check_negatives(read_drawn(retrievers_folder, params.retrievers), events),

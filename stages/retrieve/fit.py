@@ -53,11 +53,16 @@ def of_window(
 
 
 def with_behaviour(
-    data: TrainingData, window: str, events: pl.DataFrame, impressions: pl.DataFrame
+    data: TrainingData,
+    window: str,
+    events: pl.DataFrame,
+    impressions: pl.DataFrame,
+    in_time: bool,
 ) -> TrainingData:
     """Add what happened until the end of a window, which is that of its last event."""
     known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
-    return replace(data, events=known, impressions=impressions_of(impressions, events, window))
+    shown = impressions_of(impressions, events, window, in_time)
+    return replace(data, events=known, impressions=shown)
 
 
 def main(
@@ -81,12 +86,13 @@ def main(
     documents = tables.read(documents_file, tables.DOCUMENTS)
     cuts = read_json(cuts_file)
     ends = {"fit": cuts["fit_end_ms"], "train": cuts["train_end_ms"]}
+    in_time = None not in ends.values()
     items = tables.read(items_file, tables.ITEMS)
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     users = tables.read(users_file, tables.USERS)
     pictures = tables.read(pictures_file, tables.PICTURE_VECTORS)
     parts = Parts.of(items, users)
-    from_disk = counts_log(name, params.fit) and parts is None and None not in ends.values()
+    from_disk = counts_log(name, params.fit) and parts is None and in_time
     if not from_disk:
         events = tables.read(events_file, tables.SPLIT_EVENTS, _EVENT_COLUMNS)
         impressions = tables.read(impressions_file, tables.IMPRESSIONS)
@@ -108,7 +114,7 @@ def main(
             if from_disk:
                 data = replace(data, log=Log(events_file, impressions_file, ends[window]))
             else:
-                data = with_behaviour(data, window, events, impressions)
+                data = with_behaviour(data, window, events, impressions, in_time)
             made = make_retriever(name, params.fit, params.seed, parts)
             made.fit(data)
             (folder / window).mkdir()

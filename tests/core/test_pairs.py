@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core.pairs import PAIR, PairNumbers, places, rows_of
+from stages.core.pairs import PAIR, PairNumbers, places, rows_of, sorted_rows_of
 
 pairs = st.lists(st.tuples(st.sampled_from(["q10", "q9", "r"]), st.sampled_from("abcd")))
 
@@ -41,3 +41,12 @@ def test_places_of_numbers() -> None:
     ascending = np.array([2, 5, 9])
     assert places(np.array([9, 3, 2, 10, -1]), ascending).tolist() == [2, -1, 0, -1, -1]
     assert places(np.array([0, 4]), np.empty(0, np.int64)).tolist() == [-1, -1]
+
+
+@given(st.sets(st.text("abc", max_size=3)), st.lists(st.text("abc", max_size=3)))
+def test_a_sorted_column_is_searched_to_the_same_rows(known: set[str], ids: list[str]) -> None:
+    ascending = pl.Series(sorted(known), dtype=pl.String)
+    asked = pl.Series(ids, dtype=pl.String)
+    found = sorted_rows_of(asked, ascending).tolist()
+    assert found == rows_of(asked, ascending).tolist()
+    assert found == [sorted(known).index(one) if one in known else -1 for one in ids]

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core import tables
@@ -145,6 +145,7 @@ def test_a_key_is_refused_exactly_when_it_stands_twice(keys: list[tuple[str, str
                 tables.check(frame, table)
 
 
+@settings(deadline=None)
 @given(st.sets(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=9))
 def test_what_is_written_is_sorted_by_the_whole_key(keys: set[tuple[str, str]]) -> None:
     pair = tables.Table("pairs", ("a", "b"), {"a": pl.String, "b": pl.String})

@@ -38,15 +38,17 @@ def shown(*rows: tuple[str | None, str, float, int | None]) -> pl.DataFrame:
     )
 
 
-def known(given: pl.DataFrame, log: pl.DataFrame, window: str) -> list[tuple[str, str]]:
-    return impressions_of(given, log, window).select("user_id", "item_id").rows()
+def known(
+    given: pl.DataFrame, log: pl.DataFrame, window: str, in_time: bool
+) -> list[tuple[str, str]]:
+    return impressions_of(given, log, window, in_time).select("user_id", "item_id").rows()
 
 
 def test_by_time_a_window_knows_what_was_before_its_end() -> None:
     log = events(("u", "a", 1, "fit"), ("v", "b", 5, "rank"), ("u", "c", 9, "test"))
     given = shown(("u", "a", 0.5, 1), ("v", "x", 4, None), ("u", "c", 8.5, 1), ("w", "a", 5, 0))
-    assert known(given, log, "fit") == [("u", "a")]
-    assert known(given, log, "train") == [("u", "a"), ("v", "x"), ("w", "a")]
+    assert known(given, log, "fit", True) == [("u", "a")]
+    assert known(given, log, "train", True) == [("u", "a"), ("v", "x"), ("w", "a")]
 
 
 def test_a_click_on_what_is_held_out_is_unknown_where_others_go_on() -> None:
@@ -62,5 +64,15 @@ def test_a_click_on_what_is_held_out_is_unknown_where_others_go_on() -> None:
         ("v", "t", 8, 1),
         (None, "t", 7, 1),
     )
-    assert known(given, log, "train") == [("u", "a"), ("u", "t"), ("v", "t"), (None, "t")]
-    assert impressions_of(given, log, "train")["click"].to_list() == [1, 1, 1, 1]
+    assert known(given, log, "train", False) == [("u", "a"), ("u", "t"), ("v", "t"), (None, "t")]
+    assert impressions_of(given, log, "train", False)["click"].to_list() == [1, 1, 1, 1]
+
+
+def test_clicks_that_are_held_out_stay_so_where_all_was_tied() -> None:
+    """Without times an order is drawn, milliseconds apart, the same parts at the same moments."""
+    ms = 1 / tables.DAY_MS
+    parts = ("fit", "rank", "valid", "test")
+    log = events(*((user, part, n * ms, part) for user in "uv" for n, part in enumerate(parts)))
+    given = shown(*((user, part, 0, 1) for user in "uv" for part in parts))
+    assert known(given, log, "fit", False) == [("u", "fit"), ("v", "fit")]
+    assert {item for _, item in known(given, log, "train", False)} == {"fit", "rank"}

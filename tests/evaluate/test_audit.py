@@ -68,7 +68,7 @@ def audited(world: World, finetune: dict[str, object] | None = None) -> dict[str
         lists.check_parts(retrieved, w.queries, w.items, w.users),
         behaviour.check_hotness(
             *(None, w.queries, w.events, w.impressions, params.fit.popular),
-            *(w.items, w.known, w.users),
+            *(w.items, w.known, w.users, True),
         ),
         behaviour.check_vocabularies({}, w.events),
         behaviour.check_negatives({}, w.events),

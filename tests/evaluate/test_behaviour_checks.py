@@ -38,7 +38,7 @@ def hot(w: World, train: TrainingData, parts: Parts | None = None) -> pl.DataFra
 
 def hotness(w: World, train: TrainingData, parts: Parts | None = None) -> Check:
     found = hot(w, train, parts)
-    rest = (w.items, w.known, w.users)
+    rest = (w.items, w.known, w.users, True)
     return behaviour.check_hotness(found, w.queries, w.events, w.impressions, Fit().popular, *rest)
 
 

@@ -28,6 +28,7 @@ def check_hotness(
     items: pl.DataFrame,
     properties: pl.DataFrame,
     users: pl.DataFrame,
+    in_time: bool,
 ) -> Check:
     """What is popular is so by the window's events and impressions alone.
 
@@ -43,6 +44,7 @@ def check_hotness(
         items: the items table.
         properties: of items, as the windows knew them.
         users: the users table.
+        in_time: whether parts are cut in time.
     """
     if candidates is None:
         return Check("hotness", True, "Retriever popular does not run.")
@@ -55,7 +57,7 @@ def check_hotness(
         asked = queries.filter(split=split).sort("query_id")
         asked = asked.gather_every(max(-(-asked.height // _SAMPLE), 1))
         behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
-        past = impressions_of(impressions, events, window)
+        past = impressions_of(impressions, events, window, in_time)
         again = make_retriever("popular", Fit(popular=params), parts=parts)
         known = catalogue.of_window(items, properties, window)
         data = TrainingData(no_documents, events=behind, impressions=past, items=known, users=users)

@@ -11,6 +11,7 @@ from stages.core.params import READS_HISTORY
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.evaluate.figures.intervals import Bootstrap
+from stages.retrieve.retrievers import Parts
 
 RANKED = ("valid", "test")
 
@@ -103,7 +104,7 @@ def check_parts(
         items: item_id, and part if the shop has some.
         users: user_id, and part if the shop has some.
     """
-    if "part" not in items.columns or "part" not in users.columns:
+    if Parts.of(items, users) is None:
         return Check("parts", True, "The shop has no parts.")
     of_item = items.select("item_id", of_item="part")
     newest = (
@@ -185,7 +186,8 @@ def check_rank_slice(
     guilty = []
     split_of = queries.select("query_id", "split")
     for name, rows in lists.items():
-        found = metrics.retrieval_metrics(rows, queries, (10, 100)).join(split_of, on="query_id")
+        found = metrics.retrieval_metrics(rows, queries, (10, 100))
+        found = found.join(split_of, on="query_id", maintain_order="left")
         sides = {split: found.filter(split=split) for split in ("rank", "valid")}
         for metric in ("recall@10", "recall@100"):
             excess = bootstrap.excess(sides["rank"][metric], sides["valid"][metric])
@@ -230,7 +232,7 @@ def check_too_good(
     guilty = []
     for (name, metric), found in measured.items():
         means = (
-            found.join(queries.select("query_id", "split"), on="query_id")
+            found.join(queries.select("query_id", "split"), on="query_id", maintain_order="left")
             .group_by("split", maintain_order=True)
             .agg(pl.col(metric).mean().fill_null(0.0))
         )

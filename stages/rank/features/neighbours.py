@@ -107,7 +107,9 @@ class Neighbours:
         self._item_ids = item_ids
         self._keys = np.append(pairs["pair"].to_numpy(), -1)
         none = np.zeros((1, len(SIMILARITIES)), np.float32)
-        self._values = np.concatenate([pairs.select(list(SIMILARITIES)).to_numpy(), none])
+        values = np.concatenate([pairs.select(list(SIMILARITIES)).to_numpy(), none])
+        # Row by row in memory, or each product would copy it whole.
+        self._values = np.ascontiguousarray(values)
         self._table: np.ndarray | None = None
         if len(item_ids) ** 2 <= _TABLE:
             self._table = np.full(len(item_ids) ** 2, pairs.height, np.int32)

@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from stages.core.pairs import PairNumbers, places, rows_of
+from stages.core.log import UserError
+from stages.core.pairs import PairNumbers, places, rows_of, sorted_rows_of
 from stages.core.params import Examples
 from stages.core.storage import read_json, write_json
 from stages.core.tables import DAY_MS, feature_names
@@ -76,12 +77,18 @@ class FeatureProgram:
             queries: query_id, user_id, timestamp, text and history of every query.
             candidates: each retriever's candidates, from which scores and ranks are taken.
             blended: the candidates to describe.
+
+        Raises:
+            UserError: a candidate is of no query that is given, or no item of the catalogue.
         """
         numbers = PairNumbers(blended)
         pair = np.sort(numbers.of(blended))
         query, item = numbers.rows(pair)
-        query_row = rows_of(numbers.query_ids, queries["query_id"])[query]
-        item_row = self._items["item_id"].search_sorted(numbers.item_ids).to_numpy()[item]
+        query_row = rows_of(numbers.query_ids, queries["query_id"])
+        item_row = sorted_rows_of(numbers.item_ids, self._items["item_id"])
+        _refuse_unknown(numbers.query_ids, query_row)
+        _refuse_unknown(numbers.item_ids, item_row)
+        query_row, item_row = query_row[query], item_row[item]
         asked = queries.select(
             "user_id",
             user_history=pl.col("history").list.len().clip(upper_bound=self._params.max_history),
@@ -132,6 +139,14 @@ class FeatureProgram:
         program._neighbours.load(folder, program._items["item_id"])
         program._affinity.load(folder)
         return program
+
+
+def _refuse_unknown(ids: pl.Series, rows: np.ndarray) -> None:
+    if len(missing := ids.filter(rows < 0)):
+        raise UserError(
+            f"candidates have {len(missing)} unknown {ids.name}s, such as {missing[0]!r}; run "
+            "`dvc repro`, so that all is of one catalogue"
+        )
 
 
 def _standing(

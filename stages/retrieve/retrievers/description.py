@@ -94,7 +94,7 @@ def reduced(vectors: np.ndarray, dims: int) -> np.ndarray:
     Returns:
         float64, shape (n, min(d, dims)).
     """
-    wide = vectors.astype(np.float64)
+    wide = vectors.astype(np.float64, copy=False)
     _, directions = np.linalg.eigh(wide.T @ wide)
     kept = directions[:, ::-1][:, :dims]
     largest = np.abs(kept).argmax(axis=0) if kept.size else np.empty(0, int)

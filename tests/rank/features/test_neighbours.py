@@ -109,6 +109,7 @@ def test_a_saved_one_says_the_same(tmp_path: Path) -> None:
     made = Neighbours().fit(log(), IDS)
     made.save(tmp_path)
     loaded = Neighbours().load(tmp_path, IDS)
+    assert loaded._values.flags.c_contiguous, "each request would copy all of it"
     again = loaded.scores(*past(HISTORIES), *EVERY)
     for name, values in made.scores(*past(HISTORIES), *EVERY).items():
         assert np.array_equal(values, again[name]), name

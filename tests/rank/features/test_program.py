@@ -10,6 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stages.core import tables
+from stages.core.log import UserError
 from stages.core.params import Examples
 from stages.rank.features import FeatureProgram
 
@@ -199,6 +200,15 @@ def test_without_candidates_there_are_columns_and_no_rows() -> None:
     assert found.is_empty()
     missing = set(transformed().columns) - set(found.columns)
     assert missing == set()
+
+
+def test_what_is_of_no_catalogue_is_refused_by_its_id() -> None:
+    asked, none = queries(HISTORIES), lists("bm25", {})
+    for strange in ("aa", "zz"):
+        with pytest.raises(UserError, match=f"unknown item_ids, such as '{strange}'"):
+            program().transform(asked, none, lists("blend", {"q1": {"a": 2.0, strange: 1.0}}))
+    with pytest.raises(UserError, match="unknown query_ids, such as 'q9'"):
+        program().transform(asked, none, lists("blend", {"q9": {"a": 2.0}}))
 
 
 def test_a_saved_program_describes_the_same(tmp_path: Path) -> None:
