@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.core import metrics
 from stages.core.log import UserError
+from stages.enrich.text.languages import LANGUAGES, stemmer, stop_words
 
 LABELLED = Path(__file__).with_name("reviews.jsonl")
 """Reviews written for this purpose, with the keywords that a careful reader would note."""
-
-STEMMERS = {"de": "german", "en": "english", "es": "spanish", "fr": "french", "it": "italian"}
-"""Languages of labelled reviews and the Snowball stemmers of their words."""
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -58,10 +55,10 @@ def read_labelled(path: Path = LABELLED) -> list[LabelledReview]:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "line"
             raise UserError(f"{path}:{number}: {where}: {problem['msg']}; correct it") from error
-        if review.language not in STEMMERS:
+        if review.language not in LANGUAGES:
             raise UserError(
                 f"{path}:{number}: language {review.language!r} is none of "
-                f"{', '.join(STEMMERS)}; choose one of them"
+                f"{', '.join(LANGUAGES)}; choose one of them"
             )
         reviews.append(review)
     return reviews
@@ -77,8 +74,8 @@ def normal_forms(phrase: str, language: str) -> set[tuple[str, ...]]:
     words = tuple(_WORD.findall(phrase.lower()))
     forms = set()
     for tongue in (language, "en"):
-        kept = [word for word in words if word not in _stop_words(tongue)] or words
-        forms.add(tuple(_stemmer(tongue).stemWords(list(kept))))
+        kept = [word for word in words if word not in stop_words(tongue)] or words
+        forms.add(tuple(stemmer(tongue).stemWords(list(kept))))
     return forms - {()}
 
 
@@ -167,17 +164,3 @@ def _micro(totals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     found, given, accepted = totals.T
     below = np.stack([given, accepted, (given + accepted) / 2], axis=1)
     return np.divide(found[:, None], below, out=np.zeros_like(below), where=below > 0)
-
-
-@cache
-def _stemmer(language: str) -> Any:
-    import Stemmer
-
-    return Stemmer.Stemmer(STEMMERS[language])
-
-
-@cache
-def _stop_words(language: str) -> frozenset[str]:
-    import yake
-
-    return frozenset(yake.KeywordExtractor(lan=language).stopword_set)

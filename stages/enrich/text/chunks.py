@@ -3,10 +3,8 @@
 import re
 from collections import Counter
 from functools import cache, lru_cache
-from typing import Any
 
-LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "fr": "french", "it": "italian"}
-"""Languages that are told apart, and the Snowball stemmers of their words."""
+from stages.enrich.text.languages import detect_language, stemmer, stop_words
 
 REVIEW_WORDS = {
     "en": """
@@ -30,10 +28,10 @@ REVIEW_WORDS = {
         absolut amazon angekommen anfang arbeit artikel bestellen bestellt bestens dinge echt
         ehrlich empfehlen empfehlung ende erfahrung erhalten ersatz fazit fehler finde freude froh
         funktioniert gefallen gefällt gekauft geld genau gerne glücklich gut hersteller ideal
-        jahr kauf kaufen klasse kommen kosten kunde leider lieben lieferung machen macht marke minute
-        monat nutzen paket passen perfekt preis problem produkt punkt qualität richtig sache schade
-        schlecht schön service stern stück stunde super tag teil teuer toll top unterschied verkäufer
-        verpackung versand verwenden war weiterempfehlen wert woche wunderbar zeit zufrieden""",
+        jahr kauf kaufen klasse kommen kosten kunde leider lieben lieferung machen macht marke
+        minute monat nutzen paket passen perfekt preis problem produkt punkt qualität richtig sache schade
+        schlecht schön service stern stück stunde super tag teil teuer toll top unterschied
+        verkäufer verpackung versand verwenden war weiterempfehlen wert woche wunderbar zeit zufrieden""",
     "es": """
         absolutamente amazon artículo bien bonito bueno caja calidad cambio caro cliente comprar
         compra compré contento cosa costar decepcionado devolver diferencia día dinero encantar
@@ -59,9 +57,9 @@ REVIEW_WORDS = {
 }
 """Words that reviews have whatever is reviewed, any inflection: they end a phrase as stop words do.
 
-The English ones are those of more than one in two hundred reviews of instruments and of beauty
-products alike, and their synonyms, without those that can say for whom, when or why; the others are
-their translations.
+The English ones were drawn from the words of more than one in two hundred reviews of instruments and
+of beauty products alike: those that cannot say for whom, when or why, and their like. The others
+are translations of them.
 """
 
 _TOKEN = re.compile(r"[^\W_]+(?:['\-./&+][^\W_]+)*|[^\w\s]")
@@ -90,37 +88,18 @@ def chunk_phrases(text: str, max_words: int) -> list[str]:
     return [phrase for phrase, _ in phrases.most_common()]
 
 
-def detect_language(words: list[str]) -> str:
-    """Return the language of `LANGUAGES` that has most of the words as stop words, or English."""
-    return max(LANGUAGES, key=lambda language: sum(w in _stop_words(language) for w in words))
-
-
-@cache
-def _stop_words(language: str) -> frozenset[str]:
-    import yake
-
-    return frozenset(yake.KeywordExtractor(lan=language).stopword_set)
-
-
-@cache
-def _stemmer(language: str) -> Any:
-    import Stemmer
-
-    return Stemmer.Stemmer(LANGUAGES[language])
-
-
 @cache
 def _review_stems(language: str) -> frozenset[str]:
-    return frozenset(_stemmer(language).stemWords(REVIEW_WORDS[language].split()))
+    return frozenset(stemmer(language).stemWords(REVIEW_WORDS[language].split()))
 
 
 @lru_cache(maxsize=1 << 17)
 def _ends_phrase(token: str, language: str) -> bool:
     """Return whether a token is no word of a phrase; asked of few different tokens, many times."""
-    stop_words = _stop_words(language)
+    common = stop_words(language)
     return (
         not any(character.isalpha() for character in token)
-        or token in stop_words
-        or token.partition("'")[0] in stop_words
-        or _stemmer(language).stemWord(token) in _review_stems(language)
+        or token in common
+        or token.partition("'")[0] in common
+        or stemmer(language).stemWord(token) in _review_stems(language)
     )
