@@ -75,7 +75,7 @@ def score_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
         ]
         lines.append(
             f"| {name} | {summary['valid']:.3f} | {' | '.join(figures)} "
-            f"| {table['given'].mean():.1f} | {table.height / seconds:,.0f} |"
+            f"| {table['given'].sum() / table.height:.1f} | {table.height / seconds:,.0f} |"
         )
     return "\n".join(lines)
 

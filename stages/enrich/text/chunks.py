@@ -8,58 +8,61 @@ from stages.enrich.text.languages import detect_language, stemmer, stop_words
 
 REVIEW_WORDS = {
     "en": """
-        absolutely actual add advertised ago agree amazing amazon amount arrive average awesome back
-        bad barely basic believe best better bit bought box brand bring buy case change cheap choice
-        choose close come company compare complaint complete continue cost couple crazy customer
-        cut day deal decent decide deliver difference difficult disappointed dollar due effect end
-        enjoy entire excellent exchange exact expect expensive experience extra extreme fact fairly
-        fantastic favorite feel felt final find fine finish fit forever found fun gave general give
-        glad good great guess half happy hard help high hold honest hope hour huge idea immediate
-        important impress improvement item issue job kind late leave left line lot love made main
-        make matter mean minor minute money month need nice normal note notice opinion order package
-        part past people perfect personal pick piece place pleased plenty point prefer pretty price
-        problem product provide purchase put quality quick rate ready real reason reasonable
-        received recent recommend refund regular replace rest result return review satisfied sell
-        seller set ship show similar simple single slight sold sort special standard star start stay
-        stop store stuff super suppose surprise take tend terrible test thing thought time today
-        told total true try turn type typical unit use version wait want warranty waste wear week
-        wonderful work worse worth wow wrong year yesterday""",
+        absolutely actual add advertised ago agree amazing amazon amount arrive average awesome
+        back bad barely basic believe best better bit bought box brand bring buy case change
+        cheap choice choose close come company compare complaint complete continue cost couple
+        crazy customer cut day deal decent decide deliver difference difficult disappointed
+        dollar due effect end enjoy entire exact excellent exchange expect expensive experience
+        extra extreme fact fairly fantastic favorite feel felt final find fine finish fit
+        forever found fun gave general give glad good great guess half happy hard help high hold
+        honest hope hour huge idea immediate important impress improvement issue item job kind
+        late leave left line lot love made main make matter mean minor minute money month need
+        nice normal note notice opinion order package part past people perfect personal pick
+        piece place pleased plenty point prefer pretty price problem product provide purchase
+        put quality quick rate ready real reason reasonable received recent recommend refund
+        regular replace rest result return review satisfied sell seller set ship show similar
+        simple single slight sold sort special standard star start stay stop store stuff super
+        suppose surprise take tend terrible test thing thought time today told total true try
+        turn type typical unit use version wait want warranty waste wear week wonderful work
+        worse worth wow wrong year yesterday""",
     "de": """
-        absolut amazon angekommen anfang arbeit artikel bestellen bestellt bestens dinge echt
-        ehrlich empfehlen empfehlung ende erfahrung erhalten ersatz fazit fehler finde freude froh
-        funktioniert gefallen gefällt gekauft geld genau gerne glücklich gut hersteller ideal
-        jahr kauf kaufen klasse kommen kosten kunde leider lieben lieferung machen macht marke
-        minute monat nutzen paket passen perfekt preis problem produkt punkt qualität richtig sache schade
-        schlecht schön service stern stück stunde super tag teil teuer toll top unterschied
-        verkäufer verpackung versand verwenden war weiterempfehlen wert woche wunderbar zeit zufrieden""",
+        absolut amazon anfang angekommen arbeit artikel bestellen bestellt bestens dinge echt
+        ehrlich empfehlen empfehlung ende erfahrung erhalten ersatz fazit fehler finde freude
+        froh funktioniert gefallen gefällt gekauft geld genau gerne glücklich gut hersteller
+        ideal jahr kauf kaufen klasse kommen kosten kunde leider lieben lieferung machen macht
+        marke minute monat nutzen paket passen perfekt preis problem produkt punkt qualität
+        richtig sache schade schlecht schön service stern stunde stück super tag teil teuer toll
+        top unterschied verkäufer verpackung versand verwenden war weiterempfehlen wert woche
+        wunderbar zeit zufrieden""",
     "es": """
-        absolutamente amazon artículo bien bonito bueno caja calidad cambio caro cliente comprar
-        compra compré contento cosa costar decepcionado devolver diferencia día dinero encantar
-        encanta entrega enviar envío esperar estrella excelente experiencia fantástico feliz
-        funcionar genial gustar hora increíble llegar llegó malo marca mejor mes minuto necesitar
-        opinión paquete parte pedido perfecto pieza precio problema producto quedar razón recibir
-        recomendar resultado satisfecho semana servicio tiempo tienda tipo usar uso valer vendedor
-        vez""",
+        absolutamente amazon artículo bien bonito bueno caja calidad cambio caro cliente compra
+        comprar compré contento cosa costar decepcionado devolver diferencia dinero día encanta
+        encantar entrega enviar envío esperar estrella excelente experiencia fantástico feliz
+        funcionar genial gustar hora increíble llegar llegó malo marca mejor mes minuto
+        necesitar opinión paquete parte pedido perfecto pieza precio problema producto quedar
+        razón recibir recomendar resultado satisfecho semana servicio tiempo tienda tipo usar
+        uso valer vendedor vez""",
     "fr": """
-        absolument acheter acheté achat adorer aimer amazon arriver article attendre avis beau bien
-        bon boîte cher chose client colis commande commander content coûter déçu demande différence
-        effet excellent expérience façon fantastique génial heure heureux jour livraison magasin
-        marque mauvais merveilleux minute mois neuf note offrir parfait partie payer penser pièce
-        point prix problème produit qualité raison rapport recevoir reçu recommander résultat
-        satisfait semaine service sorte super temps trouver type utiliser vendeur vraiment""",
+        absolument achat acheter acheté adorer aimer amazon arriver article attendre avis beau
+        bien bon boîte cher chose client colis commande commander content coûter demande
+        différence déçu effet excellent expérience fantastique façon génial heure heureux jour
+        livraison magasin marque mauvais merveilleux minute mois neuf note offrir parfait partie
+        payer penser pièce point prix problème produit qualité raison rapport recevoir
+        recommander reçu résultat satisfait semaine service sorte super temps trouver type
+        utiliser vendeur vraiment""",
     "it": """
         acquistare acquisto amazon arrivare articolo assolutamente bello bene buono caro cliente
         comprare confezione consegna consigliare contento cosa costare deluso denaro differenza
         eccellente esperienza fantastico felice funzionare giorno mese migliore minuto negozio
-        ordinare ordine ora ottimo pacco parte perfetto pezzo prezzo problema prodotto qualità
+        ora ordinare ordine ottimo pacco parte perfetto pezzo prezzo problema prodotto qualità
         ragione recensione ricevere risultato scatola servizio settimana soddisfatto soldi
         spedizione stella tempo tipo trovare usare uso venditore""",
 }
 """Words that reviews have whatever is reviewed, any inflection: they end a phrase as stop words do.
 
-The English ones were drawn from the words of more than one in two hundred reviews of instruments and
-of beauty products alike: those that cannot say for whom, when or why, and their like. The others
-are translations of them.
+The English ones were drawn from the words of more than one in two hundred reviews of instruments
+and of beauty products alike: those that cannot say for whom, when or why, and their like. The
+others are translations of them.
 """
 
 _TOKEN = re.compile(r"[^\W_]+(?:['\-./&+][^\W_]+)*|[^\w\s]")
