@@ -259,10 +259,14 @@ class Llm(Section):
 class Keywords(Section):
     """Who a product is for, when and why it is used, from each review."""
 
-    backend: Literal["yake", "openai", "vllm"] = Field("yake", description="Who answers.")
+    backend: Literal["chunks", "yake", "openai", "vllm"] = Field(
+        "chunks",
+        description="chunks: what stands between words that every review has; yake; or a language "
+        "model.",
+    )
     max_items: Positive | None = Field(None, description="Only the first N reviews; null for all.")
     max_keywords: Positive = Field(10, description="Keywords kept from one review.")
-    max_words: Positive = Field(2, description="Words in one keyword (yake's n).")
+    max_words: Positive = Field(2, description="Words in one keyword (`chunks`, `yake`).")
     max_review_chars: Positive = Field(2000, description="Longer reviews are cut before asking.")
 
 

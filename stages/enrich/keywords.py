@@ -1,14 +1,14 @@
 """Reviews in, keywords out: who a product is for, when and why it is used, one row a review."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import polars as pl
 import typer
 
 from stages.core import files, tables
 from stages.core.log import get_logger, run
-from stages.core.params import Keywords, load_params
+from stages.core.params import Keywords, Llm, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
@@ -16,7 +16,7 @@ from stages.enrich.llm.ask import ask, count_reasons
 from stages.enrich.llm.base import Backend
 from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
 from stages.enrich.text.parts import one_line
-from stages.enrich.text.phrases import clean_phrases, extract_phrases
+from stages.enrich.text.phrases import Method, clean_phrases, extract_phrases
 
 log = get_logger(__name__)
 
@@ -41,11 +41,13 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
 def extract_keywords(
     reviews: pl.DataFrame, settings: Keywords, store: Store
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return the keywords table and its metrics by YAKE, without a language model."""
+    """Return the keywords table and its metrics without a language model."""
     texts = reviews["text"].to_list()
-    keywords = extract_phrases(texts, settings.max_keywords, settings.max_words, store)
-    hashes = [content_hash("yake", settings.max_keywords, settings.max_words, t) for t in texts]
-    table = _table(reviews, "yake", keywords, hashes, [None] * len(texts))
+    method = cast(Method, settings.backend)
+    numbers = settings.max_keywords, settings.max_words
+    keywords = extract_phrases(texts, method, *numbers, store)
+    hashes = [content_hash(method, *numbers, text) for text in texts]
+    table = _table(reviews, method, keywords, hashes, [None] * len(texts))
     return table, _metrics(table, asked=0, asked_again=0, from_store=0)
 
 
@@ -74,6 +76,23 @@ def ask_keywords(
     reasons = [answer.reason for answer in answers]
     table = _table(reviews, settings.backend, keywords, hashes, reasons)
     return table, _metrics(table, **vars(tally))
+
+
+def read_keywords(
+    reviews: pl.DataFrame,
+    settings: Keywords,
+    llm: Llm,
+    store: Store,
+    retry_failed: bool = False,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Return the keywords table and its metrics by the backend that `settings` names.
+
+    Raises:
+        UserError: the language model cannot be had.
+    """
+    if settings.backend in get_args(Method):
+        return extract_keywords(reviews, settings, store)
+    return ask_keywords(reviews, settings, load_backend(settings.backend, llm), store, retry_failed)
 
 
 def _table(
@@ -119,17 +138,13 @@ def main(
         bool, typer.Option("--retry-failed", help="Ask anew what failed in earlier runs.")
     ] = False,
 ) -> None:
-    """Read keywords out of reviews, by YAKE or by a language model."""
+    """Read keywords out of reviews, by rule or by a language model."""
     params = load_params(params_file)
     columns = ["event_id", "item_id", "text", "split"]
     events = tables.read(events_file, tables.SPLIT_EVENTS, columns)
     reviews = select_reviews(events, params.keywords, params.queries.text != "review_text")
     with Store(store_file) as store:
-        if params.keywords.backend == "yake":
-            keywords, metrics = extract_keywords(reviews, params.keywords, store)
-        else:
-            backend = load_backend(params.keywords.backend, params.llm)
-            keywords, metrics = ask_keywords(reviews, params.keywords, backend, store, retry_failed)
+        keywords, metrics = read_keywords(reviews, params.keywords, params.llm, store, retry_failed)
     tables.write(keywords, keywords_file, tables.KEYWORDS)
     write_json(metrics_file, metrics)
     log.info("%d events, %d reviews: %s", events.height, reviews.height, metrics)

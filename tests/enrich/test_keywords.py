@@ -17,7 +17,7 @@ from chat_server import ChatServer
 from stages.core import tables
 from stages.core.params import Keywords, Llm
 from stages.core.store import Store
-from stages.enrich.keywords import ask_keywords, extract_keywords, select_reviews
+from stages.enrich.keywords import ask_keywords, extract_keywords, read_keywords, select_reviews
 from stages.enrich.llm import load_backend
 
 ROOT = Path(__file__).parents[2]
@@ -77,14 +77,21 @@ def test_reviews_are_limited_and_cut() -> None:
     assert reviews["text"].to_list() == ["fit wo", "rank w", "valid "]
 
 
-def test_yake_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "keywords"),
+    [
+        ("chunks", ["mic", "son", "school gigs"]),
+        ("yake", ["school gigs", "gigs", "mic", "son"]),
+    ],
+)
+def test_table_without_a_language_model(backend: str, keywords: list[str], tmp_path: Path) -> None:
     reviews = review_frame(["A mic for my son at school gigs.", "!!!"])
+    settings = Keywords.model_validate({"backend": backend, "max_keywords": 4})
     with Store(tmp_path / "s") as store:
-        table, metrics = extract_keywords(reviews, Keywords(max_keywords=4), store)
+        table, metrics = read_keywords(reviews, settings, Llm(), store)
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
-    assert table["backend"].unique().to_list() == ["yake"]
-    assert {"mic", "son", "school gigs"} <= set(table["keywords"][0])
-    assert table["keywords"][1].to_list() == []
+    assert table["backend"].unique().to_list() == [backend]
+    assert table["keywords"].to_list() == [keywords, []]
     assert table["prompt_hash"].n_unique() == 2
     assert metrics == {
         "asked": 0,

@@ -1,18 +1,23 @@
-"""Keyphrases of short texts by YAKE (Campos et al., 2020), and the one form keywords have."""
+"""Keyphrases of short texts without a language model, and the one form that keywords have."""
 
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from stages.core.log import progress
 from stages.core.store import Store, content_hash
+from stages.enrich.text.chunks import chunk_phrases
+from stages.enrich.text.languages import stop_words
+
+Method = Literal["chunks", "yake"]
+"""`chunk_phrases`, or YAKE (Campos et al., 2020) for English."""
 
 LONGEST = 60
 """Characters of a keyword; what is longer is a URL or a run-on word."""
@@ -20,11 +25,13 @@ LONGEST = 60
 _WORD = re.compile(r"[^\W_]+(?:['\-./&+][^\W_]+)*")
 _PER_TASK = 64
 _PER_COMMIT = 512
-_WORTH_A_PROCESS = 1000
+_WORTH_A_PROCESS: dict[Method, int] = {"chunks": 20_000, "yake": 1_000}
+"""Texts that take longer to read than a process to start."""
 
 
 def extract_phrases(
     texts: Sequence[str],
+    method: Method,
     max_keywords: int,
     max_words: int,
     store: Store | None = None,
@@ -34,6 +41,7 @@ def extract_phrases(
 
     Args:
         texts: equal ones are read once.
+        method: how they are read.
         max_keywords: kept of one text.
         max_words: in one keyword.
         store: where keywords are kept by the hash of text, numbers and code, so that a run that
@@ -41,13 +49,15 @@ def extract_phrases(
         processes: the result does not depend on it; None uses every core that this process may
             run on, when there are enough texts to pay for starting them.
     """
-    keys = {text: content_hash(_code(), max_keywords, max_words, text) for text in texts}
+    keys = {text: content_hash(_code(), method, max_keywords, max_words, text) for text in texts}
     kept = {} if store is None else store.get_many(keys.values())
     known = {key: json.loads(entry) for key, entry in kept.items()}
     new = [text for text, key in keys.items() if key not in known]
     fresh: dict[str, bytes] = {}
     try:
-        for text, found in zip(new, _read(new, max_keywords, max_words, processes), strict=True):
+        for text, found in zip(
+            new, _read(new, method, max_keywords, max_words, processes), strict=True
+        ):
             known[keys[text]] = found
             fresh[keys[text]] = json.dumps(found).encode()
             if store is not None and len(fresh) >= _PER_COMMIT:
@@ -71,10 +81,10 @@ def clean_phrases(phrases: Iterable[str], limit: int) -> list[str]:
 
 def _clean(phrase: str) -> str:
     words = _WORD.findall(phrase.lower().replace("’", "'"))
-    stop_words = _stop_words()
-    while words and words[0] in stop_words:
+    common = stop_words("en")
+    while words and words[0] in common:
         words.pop(0)
-    while words and words[-1] in stop_words:
+    while words and words[-1] in common:
         words.pop()
     cleaned = " ".join(words)
     named = any(character.isalpha() for character in cleaned)
@@ -82,50 +92,57 @@ def _clean(phrase: str) -> str:
 
 
 @cache
-def _stop_words() -> frozenset[str]:
-    import yake
-
-    return frozenset(yake.KeywordExtractor(lan="en").stopword_set)
-
-
-@cache
 def _code() -> str:
     """Return what stands for the code that decides the keywords of a text."""
-    return content_hash(version("yake"), Path(__file__).read_text(encoding="utf-8"))
+    files = (Path(__file__).with_name(f"{name}.py") for name in ("phrases", "chunks", "languages"))
+    code = [file.read_text(encoding="utf-8") for file in files]
+    return content_hash(version("yake"), version("PyStemmer"), code)
 
 
 def _read(
-    texts: Sequence[str], max_keywords: int, max_words: int, processes: int | None
+    texts: Sequence[str],
+    method: Method,
+    max_keywords: int,
+    max_words: int,
+    processes: int | None,
 ) -> Iterator[list[str]]:
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        processes = min(cores or 1, len(texts) // _WORTH_A_PROCESS)
-    bar = {"total": len(texts), "desc": "yake", "unit": "review"}
+        processes = min(cores or 1, len(texts) // _WORTH_A_PROCESS[method])
+    bar = {"total": len(texts), "desc": method, "unit": "review"}
     if processes <= 1:
-        _configure(max_keywords, max_words)
+        _configure(method, max_keywords, max_words)
         yield from progress(map(_extract, texts), **bar)
         return
     with ProcessPoolExecutor(
         processes,
         mp_context=get_context("spawn"),
         initializer=_configure,
-        initargs=(max_keywords, max_words),
+        initargs=(method, max_keywords, max_words),
     ) as pool:
         yield from progress(pool.map(_extract, texts, chunksize=_PER_TASK), **bar)
 
 
-_extractor: Any = None
+_phrases: Callable[[str], Iterable[str]]
 _limit = 0
 
 
-def _configure(max_keywords: int, max_words: int) -> None:
+def _configure(method: Method, max_keywords: int, max_words: int) -> None:
+    global _phrases, _limit
+    _limit = max_keywords
+    if method == "chunks":
+        _phrases = partial(chunk_phrases, max_words=max_words)
+        return
     import yake
 
-    global _extractor, _limit
     # Twice as many are asked for, since lower case makes some of them equal.
-    _extractor = yake.KeywordExtractor(lan="en", n=max_words, top=2 * max_keywords)
-    _limit = max_keywords
+    extractor = yake.KeywordExtractor(lan="en", n=max_words, top=2 * max_keywords)
+
+    def ranked(text: str) -> Iterator[str]:
+        return (phrase for phrase, _ in extractor.extract_keywords(text))
+
+    _phrases = ranked
 
 
 def _extract(text: str) -> list[str]:
-    return clean_phrases((phrase for phrase, _ in _extractor.extract_keywords(text)), _limit)
+    return clean_phrases(_phrases(text), _limit)

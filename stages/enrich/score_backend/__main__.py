@@ -1,0 +1,138 @@
+"""Labelled reviews in, scores of keywords backends out: precision, recall, F1 and speed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Annotated, Any, cast, get_args
+
+import polars as pl
+import typer
+
+from stages.core import files, metrics
+from stages.core.log import UserError, get_logger, run
+from stages.core.params import Keywords, Params, load_params
+from stages.core.store import Store
+from stages.enrich.keywords import read_keywords, select_reviews
+from stages.enrich.score_backend.scoring import (
+    LABELLED,
+    LabelledReview,
+    read_labelled,
+    score,
+    summarise,
+)
+from stages.enrich.text.phrases import Method, extract_phrases
+
+log = get_logger("score_backend")
+
+PARTS = {"all": slice(None), "choose": slice(0, None, 2), "report": slice(1, None, 2)}
+"""Every other review is for choosing a backend, a prompt or a word list, the rest for reporting."""
+
+_HEADER = (
+    "| backend | valid | precision | recall | F1 | micro precision | micro recall | micro F1 "
+    "| keywords | reviews/s |"
+)
+
+
+def run_backend(
+    reviews: Sequence[LabelledReview], settings: Keywords, params: Params
+) -> tuple[pl.DataFrame, float]:
+    """Return `score` of one backend and the seconds that it took, from an empty store.
+
+    What is loaded once is counted for a language model, and not for a backend without one, which
+    would have taken longer to load its stop words than to read so few reviews.
+    """
+    events = pl.DataFrame(
+        {
+            "event_id": [review.id for review in reviews],
+            "item_id": [review.id for review in reviews],
+            "text": [review.text for review in reviews],
+            "split": "fit",
+        }
+    )
+    asked = select_reviews(events, settings.model_copy(update={"max_items": None}), held_out=False)
+    with TemporaryDirectory() as folder, Store(Path(folder) / "store.sqlite") as store:
+        if settings.backend in get_args(Method):
+            extract_phrases(["?"], cast(Method, settings.backend), 1, 1)
+        start = perf_counter()
+        table, _ = read_keywords(asked, settings, params.llm, store)
+        seconds = perf_counter() - start
+    by_id = {row["event_id"]: row for row in table.iter_rows(named=True)}
+    answers = [by_id[review.id] for review in reviews]
+    keywords = [answer["keywords"] for answer in answers]
+    return score(reviews, keywords, [answer["status"] == "ok" for answer in answers]), seconds
+
+
+def score_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
+    """Return a Markdown table of backends, a row each, from their scores and seconds."""
+    lines = [_HEADER, "|---" * _HEADER.count(" | ") + "|---|"]
+    for name, (table, seconds) in scored.items():
+        summary = summarise(table)
+        figures = [
+            _interval(summary[kind].get(figure))
+            for kind in ("macro", "micro")
+            for figure in ("precision", "recall", "f1")
+        ]
+        lines.append(
+            f"| {name} | {summary['valid']:.3f} | {' | '.join(figures)} "
+            f"| {table['given'].sum() / table.height:.1f} | {table.height / seconds:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def language_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
+    """Return a Markdown table of each backend's macro F1 by language."""
+    lines = ["| backend | language | reviews | F1 |", "|---|---|---|---|"]
+    for name, (table, _) in scored.items():
+        for rows in table.partition_by("language", maintain_order=True):
+            found = _interval(summarise(rows)["macro"]["f1"])
+            lines.append(f"| {name} | {rows['language'][0]} | {rows.height} | {found} |")
+    return "\n".join(lines)
+
+
+def difference_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
+    """Return a Markdown table of macro F1 against the first backend, paired over reviews."""
+    (first, (base, _)), *others = scored.items()
+    lines = ["| paired | F1 |", "|---|---|"]
+    for name, (table, _) in others:
+        difference = metrics.paired_difference(table["f1"], base["f1"], resamples=2000)
+        lines.append(f"| {name} - {first} | {_interval(difference)} |")
+    return "\n".join(lines)
+
+
+def _interval(figure: dict[str, Any] | None) -> str:
+    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else ""
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="chunks, yake, openai or vllm; several to compare them with the first."),
+    ] = None,
+    part: Annotated[str, typer.Option(help="all, choose or report: every other review.")] = "all",
+    labelled_file: Annotated[Path, typer.Option("--labelled")] = LABELLED,
+) -> None:
+    """Score keywords backends by reviews labelled by hand; without options, that of the params."""
+    params = load_params(params_file)
+    if part not in PARTS:
+        raise UserError(f"--part {part!r} is none of {', '.join(PARTS)}; choose one of them")
+    reviews = read_labelled(labelled_file)[PARTS[part]]
+    scored = {}
+    for name in dict.fromkeys(backend or [params.keywords.backend]):
+        try:
+            settings = Keywords.model_validate(params.keywords.model_dump() | {"backend": name})
+        except ValueError as error:
+            raise UserError(
+                f"--backend {name!r} is no keywords.backend; choose one of the README's table"
+            ) from error
+        scored[name] = run_backend(reviews, settings, params)
+        log.info("%s: %d reviews in %.2f s", name, len(reviews), scored[name][1])
+    tables = [score_table(scored), language_table(scored)]
+    if len(scored) > 1:
+        tables.append(difference_table(scored))
+    typer.echo("\n\n".join(tables))
+
+
+if __name__ == "__main__":
+    run(main)
