@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,13 +22,19 @@ class Answer(Generic[Form]):
     Attributes:
         key: under which the store holds the first reply.
         value: the filled-in form; null when neither reply was one.
-        reason: why there is no value: "refusal", "cut off", "content filter", "rejected",
-            "broken JSON" or "schema violation", perhaps with ": " and more.
+        reason: why there is no value: "refusal", "cut off", "content filter", "stopped",
+            "rejected", "broken JSON" or "schema violation", perhaps with ": " and more.
     """
 
     key: str
     value: Form | None
     reason: str | None
+
+
+@dataclass(frozen=True)
+class _Question:
+    conversation: Conversation
+    max_tokens: int
 
 
 @dataclass
@@ -51,10 +58,12 @@ def ask(
 ) -> tuple[list[Answer[Form]], Tally]:
     """Return the answer to each prompt, in order, and how many had to be asked.
 
-    Every reply, good or bad, is stored the moment it arrives under the hash of model, messages
-    and schema. Equal prompts are asked once. A reply that is no filled-in form is answered with
-    an objection, which is another conversation with a key of its own; the second reply counts.
-    So a run that is killed asks only what it had not heard, and a repeated run asks nothing.
+    Every reply, good or bad, is stored the moment it arrives under the hash of model, messages,
+    schema and sampling. Equal prompts are asked once. A reply that broke off at its limit is
+    asked for again with room for twice the tokens; any other that is no filled-in form is answered
+    with an objection. Either is another question with a key of its own, and the second reply
+    counts. So a run that is killed asks only what it had not heard, and a repeated run asks
+    nothing.
 
     Args:
         prompts: one user message each.
@@ -71,23 +80,27 @@ def ask(
     schema = json_schema(form)
     unique = list(dict.fromkeys(prompts))
     system = {"role": "system", "content": instructions}
-    first: list[Conversation] = [[system, {"role": "user", "content": text}] for text in unique]
-    keys = [content_hash(backend.model, conversation, schema) for conversation in first]
+    first = [
+        _Question([system, {"role": "user", "content": text}], backend.max_tokens)
+        for text in unique
+    ]
+    keys = [_key(question, backend.model, schema) for question in first]
     if retry_failed:
         _forget_failed(first, keys, schema, form, backend.model, store)
 
-    replies, asked = _replies(first, keys, schema, backend, store, unit)
+    replies, asked = _replies(first, schema, backend, store, unit)
     checked = [_check(reply, form) for reply in replies]
     bad = [
         at
         for at, (reply, (value, _)) in enumerate(zip(replies, checked, strict=True))
         if value is None and reply.text is not None
     ]
-    second = [_objection(first[at], replies[at], str(checked[at][1])) for at in bad]
-    more_keys = [content_hash(backend.model, conversation, schema) for conversation in second]
-    more, asked_again = _replies(second, more_keys, schema, backend, store, f"{unit} again")
+    second = [_once_more(first[at], replies[at], str(checked[at][1])) for at in bad]
+    more, asked_again = _replies(second, schema, backend, store, f"{unit} again")
     for at, reply in zip(bad, more, strict=True):
-        checked[at] = _check(reply, form)
+        # A model with no room for a longer answer rejects the second question.
+        if reply.text is not None:
+            checked[at] = _check(reply, form)
 
     answers = {
         text: Answer(key, value, reason)
@@ -109,28 +122,38 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
+def _key(question: _Question, model: str, schema: dict[str, Any]) -> str:
+    sampling = {"temperature": 0, "max_tokens": question.max_tokens}
+    return content_hash(model, question.conversation, schema, sampling)
+
+
 def _replies(
-    conversations: Sequence[Conversation],
-    keys: Sequence[str],
+    questions: Sequence[_Question],
     schema: dict[str, Any],
     backend: Backend,
     store: Store,
     unit: str,
 ) -> tuple[list[Reply], int]:
     """Return all replies, from the store or else from the backend, and how many were asked."""
+    keys = [_key(question, backend.model, schema) for question in questions]
     known = _stored(keys, store)
-    missing = [at for at, key in enumerate(keys) if key not in known]
+    missing = {
+        key: question for key, question in zip(keys, questions, strict=True) if key not in known
+    }
     if missing:
         with progress(total=len(keys), initial=len(known), desc=backend.model, unit=unit) as bar:
 
-            def take(position: int, reply: Reply) -> None:
-                key = keys[missing[position]]
+            def take(asked: list[str], position: int, reply: Reply) -> None:
+                key = asked[position]
                 entry = {"text": reply.text, "problem": reply.problem}
                 store.put_many({key: json.dumps(entry).encode()})
                 known[key] = reply
                 bar.update()
 
-            backend.answer([conversations[at] for at in missing], schema, take)
+            for max_tokens in sorted({question.max_tokens for question in missing.values()}):
+                asked = [key for key in missing if missing[key].max_tokens == max_tokens]
+                conversations = [missing[key].conversation for key in asked]
+                backend.answer(conversations, schema, max_tokens, partial(take, asked))
     return [known[key] for key in keys], len(missing)
 
 
@@ -139,7 +162,7 @@ def _stored(keys: Sequence[str], store: Store) -> dict[str, Reply]:
 
 
 def _forget_failed(
-    conversations: Sequence[Conversation],
+    questions: Sequence[_Question],
     keys: Sequence[str],
     schema: dict[str, Any],
     form: type[BaseModel],
@@ -149,18 +172,18 @@ def _forget_failed(
     known = _stored(keys, store)
     second_of: dict[str, str] = {}
     failed: list[str] = []
-    for conversation, key in zip(conversations, keys, strict=True):
+    for question, key in zip(questions, keys, strict=True):
         if key not in known:
             continue
         value, reason = _check(known[key], form)
         if value is None and known[key].text is None:
             failed.append(key)
         elif value is None:
-            objection = _objection(conversation, known[key], str(reason))
-            second_of[key] = content_hash(model, objection, schema)
-    more = _stored(list(second_of.values()), store)
+            more = _once_more(question, known[key], str(reason))
+            second_of[key] = _key(more, model, schema)
+    again = _stored(list(second_of.values()), store)
     for key, second in second_of.items():
-        if second in more and _check(more[second], form)[0] is None:
+        if second in again and _check(again[second], form)[0] is None:
             failed += [key, second]
     store.delete_many(failed)
 
@@ -180,16 +203,19 @@ def _check(reply: Reply, form: type[Form]) -> tuple[Form | None, str | None]:
         return None, ": ".join(part for part in (kind, where, problem["msg"]) if part)
 
 
-def _objection(conversation: Conversation, reply: Reply, reason: str) -> Conversation:
+def _once_more(question: _Question, reply: Reply, reason: str) -> _Question:
+    """Return what is asked after a reply that was no filled-in form."""
+    if reply.is_cut_off:
+        return _Question(question.conversation, 2 * question.max_tokens)
     # Only the kind of the reason, for details are worded differently by each pydantic version,
     # and another wording is another key.
     kind = reason.partition(":")[0]
-    return [
-        *conversation,
+    objection = [
         {"role": "assistant", "content": reply.text or f"({kind})"},
         {
             "role": "user",
-            "content": f"This cannot be used: {kind}. Answer again, more briefly, with nothing but "
-            "JSON of the form described above.",
+            "content": f"This cannot be used: {kind}. Answer again with nothing but JSON of the "
+            "form described above.",
         },
     ]
+    return _Question([*question.conversation, *objection], question.max_tokens)

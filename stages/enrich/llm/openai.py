@@ -23,21 +23,24 @@ class OpenaiServer:
 
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
+        self.max_tokens = settings.max_tokens
         self._settings = settings
 
     def answer(
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
-        asyncio.run(self._answer_all(conversations, schema, take))
+        asyncio.run(self._answer_all(conversations, schema, max_tokens, take))
 
     async def _answer_all(
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         import openai
@@ -51,7 +54,7 @@ class OpenaiServer:
             waiting = enumerate(conversations)
             workers = min(self._settings.concurrency, len(conversations))
             await asyncio.gather(
-                *(self._work(client, waiting, schema, take) for _ in range(workers))
+                *(self._work(client, waiting, schema, max_tokens, take) for _ in range(workers))
             )
 
     async def _work(
@@ -59,23 +62,24 @@ class OpenaiServer:
         client: Any,
         waiting: Iterator[tuple[int, Conversation]],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         for position, conversation in waiting:
-            take(position, await self._reply(client, conversation, schema))
+            take(position, await self._reply(client, conversation, schema, max_tokens))
 
     async def _reply(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any]
+        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
     ) -> Reply:
         import openai
 
         try:
-            return await self._complete(client, conversation, schema)
+            return await self._complete(client, conversation, schema, max_tokens)
         except openai.APIStatusError as error:
             if error.status_code not in {400, 413, 422, 500}:
                 raise self._explain(error) from error
             try:
-                await self._complete(client, SMALLEST, schema)
+                await self._complete(client, SMALLEST, schema, max_tokens)
             except (openai.OpenAIError, ValueError) as also:
                 raise self._explain(also) from error
             return Reply(None, readable(f"rejected: {_said(error)}"))
@@ -83,13 +87,13 @@ class OpenaiServer:
             raise self._explain(error) from error
 
     async def _complete(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any]
+        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
     ) -> Reply:
         completion = await client.chat.completions.create(
             model=self.model,
             messages=conversation,
             temperature=0,
-            max_tokens=self._settings.max_tokens,
+            max_tokens=max_tokens,
             # Not "strict": OpenAI's strict mode knows no maxLength; vLLM and Ollama always are.
             response_format={
                 "type": "json_schema",
@@ -101,11 +105,7 @@ class OpenaiServer:
             raise ValueError(f"it answered {str(completion)[:80]!r}")
         message, ending = choices[0].message, choices[0].finish_reason
         refusal = getattr(message, "refusal", None)
-        problem = (
-            f"refusal: {refusal[:200]}"
-            if refusal
-            else ending_problem(ending, self._settings.max_tokens)
-        )
+        problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
         return Reply(readable(message.content or ""), readable(problem) if problem else None)
 
     def _explain(self, error: Exception) -> UserError:

@@ -20,6 +20,7 @@ class InProcessVllm:
 
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
+        self.max_tokens = settings.max_tokens
         self._settings = settings
         self._engine: Any = None
 
@@ -27,6 +28,7 @@ class InProcessVllm:
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
@@ -35,7 +37,7 @@ class InProcessVllm:
         size = self._settings.batch_size
         for start in range(0, len(conversations), size):
             batch = conversations[start : start + size]
-            for offset, reply in enumerate(self._chat(batch, schema)):
+            for offset, reply in enumerate(self._chat(batch, schema, max_tokens)):
                 take(start + offset, reply)
 
     def _load(self) -> Any:
@@ -67,12 +69,13 @@ class InProcessVllm:
                 "Hugging Face hub or a folder) and llm.gpus"
             ) from error
 
-    def _chat(self, batch: Sequence[Conversation], schema: dict[str, Any]) -> list[Reply]:
+    def _chat(
+        self, batch: Sequence[Conversation], schema: dict[str, Any], max_tokens: int
+    ) -> list[Reply]:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import StructuredOutputsParams
 
-        max_tokens = self._settings.max_tokens
         sampling = SamplingParams(
             temperature=0,
             max_tokens=max_tokens,
@@ -88,8 +91,8 @@ class InProcessVllm:
                     f"{self.model!r} in vLLM answers no prompt at all ({said})"
                 ) from error
             if len(batch) > 1:
-                return [reply for one in batch for reply in self._chat([one], schema)]
-            self._chat([SMALLEST], schema)
+                return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
+            self._chat([SMALLEST], schema, max_tokens)
             return [Reply(None, readable(f"rejected: {said}"))]
         answers = [output.outputs[0] for output in outputs]
         return [
