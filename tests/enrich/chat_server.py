@@ -6,7 +6,7 @@ misbehave as a real server may:
     BROKEN      JSON that breaks off; BROKEN-ONCE only until somebody objects
     ALIEN       JSON of another form
     REFUSE      a refusal
-    CUT         finish_reason "length"
+    CUT         finish_reason "length"; CUT-ONCE only with 256 tokens or fewer
     FENCED      the right JSON in a Markdown fence
     SURROGATE   half of a surrogate pair in the answer
     LONG        400, the prompt is too long
@@ -34,6 +34,7 @@ class ChatServer:
         delay: seconds that each answer takes.
         refuse_all: HTTP status with which every request is turned away, or None.
         dead_after: answers given before every request is turned away with 503, or None.
+        most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class ChatServer:
         self.delay = 0.0
         self.refuse_all: int | None = None
         self.dead_after: int | None = None
+        self.most_tokens: int | None = None
         self.html = False
         self.closing = threading.Event()
         self._at_once = 0
@@ -123,6 +125,8 @@ class ChatServer:
             return _error(self.refuse_all, "not today")
         if self.dead_after is not None and self.answered >= self.dead_after:
             return _error(503, "shutting down")
+        if self.most_tokens is not None and body["max_tokens"] > self.most_tokens:
+            return _error(400, f"max_tokens is over {self.most_tokens}")
         if "LONG" in prompt:
             return _error(400, "maximum context length is 4096 tokens")
         if "BUSY-ONCE" in prompt and before == 0:
@@ -144,7 +148,7 @@ class ChatServer:
             content = '{"people": "everybody"}'
         elif "REFUSE" in prompt:
             content, message["refusal"] = None, "I cannot help with that."
-        elif "CUT" in prompt:
+        elif "CUT" in prompt.split() or ("CUT-ONCE" in prompt and body["max_tokens"] <= 256):
             content, ending = content[:10], "length"
         elif "FENCED" in prompt:
             content = f"```json\n{content}\n```"

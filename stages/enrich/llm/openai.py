@@ -79,7 +79,7 @@ class OpenaiServer:
             if error.status_code not in {400, 413, 422, 500}:
                 raise self._explain(error) from error
             try:
-                await self._complete(client, SMALLEST, schema, max_tokens)
+                await self._complete(client, SMALLEST, schema, self.max_tokens)
             except (openai.OpenAIError, ValueError) as also:
                 raise self._explain(also) from error
             return Reply(None, readable(f"rejected: {_said(error)}"))

@@ -10,6 +10,9 @@ from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem
 
 log = get_logger(__name__)
 
+_CPU_CACHE_BYTES = 4 * 1024**3
+"""Attention cache without a GPU, where vLLM would else take nearly all of the machine's memory."""
+
 
 class InProcessVllm:
     """Answers `llm.batch_size` conversations a call; the model is loaded at the first one.
@@ -52,11 +55,13 @@ class InProcessVllm:
                 f"backend vllm needs the package vllm ({error}); install it with "
                 "`pip install -c constraints.txt -e '.[vllm]'`, or use backend openai with a server"
             ) from error
+        found = torch.cuda.device_count()
         log.info("loading %s", self.model)
         try:
             return LLM(
                 model=self.model,
-                tensor_parallel_size=len(gpus) or max(1, torch.cuda.device_count()),
+                tensor_parallel_size=len(gpus) or max(1, found),
+                kv_cache_memory_bytes=None if found else _CPU_CACHE_BYTES,
                 # As much context as fits into the memory: prompts here are short.
                 max_model_len=-1,
                 # Else a model held to JSON may fill its answer with line breaks.
@@ -92,7 +97,7 @@ class InProcessVllm:
                 ) from error
             if len(batch) > 1:
                 return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
-            self._chat([SMALLEST], schema, max_tokens)
+            self._chat([SMALLEST], schema, self.max_tokens)
             return [Reply(None, readable(f"rejected: {said}"))]
         answers = [output.outputs[0] for output in outputs]
         return [

@@ -30,7 +30,7 @@ def answers(server: ChatServer | str, prompts: list[str], **settings: Any) -> di
         assert position not in taken
         taken[position] = reply
 
-    backend.answer(conversations, SCHEMA, take)
+    backend.answer(conversations, SCHEMA, backend.max_tokens, take)
     return taken
 
 
@@ -92,7 +92,7 @@ def test_back_off_grows(chat_server: ChatServer) -> None:
     ("prompt", "reply"),
     [
         ("REFUSE this", Reply("", "refusal: I cannot help with that.")),
-        ("CUT this", Reply('{"words": ', "cut off: 256 tokens (llm.max_tokens) were not enough")),
+        ("CUT this", Reply('{"words": ', "cut off: 256 tokens were not enough (llm.max_tokens)")),
         ("LONG one", Reply(None, "rejected: 400, maximum context length is 4096 tokens")),
         ("FAIL now", Reply(None, "rejected: 500, out of luck")),
         ("SURROGATE", Reply('{"words": ["half"]}')),
