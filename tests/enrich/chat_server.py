@@ -8,6 +8,7 @@ misbehave as a real server may:
     REFUSE      a refusal
     CUT         finish_reason "length"; CUT-ONCE only with 256 tokens or fewer
     FENCED      the right JSON in a Markdown fence
+    CONTROL     a line break and a bell, as they are, in a text of the answer
     SURROGATE   half of a surrogate pair in the answer
     LONG        400, the prompt is too long
     BUSY-ONCE   429 with Retry-After, then an answer
@@ -152,6 +153,8 @@ class ChatServer:
             content, ending = content[:10], "length"
         elif "FENCED" in prompt:
             content = f"```json\n{content}\n```"
+        elif "CONTROL" in prompt:
+            content = '{"words": ["two\nlines\x07"]}'
         elif "SURROGATE" in prompt:
             content = json.dumps(fill(schema, "half \ud83d a pair"))
             content = content.replace("\\ud83d", "\ud83d")

@@ -14,6 +14,9 @@ from stages.enrich.llm.base import Backend, Conversation, Reply
 
 Form = TypeVar("Form", bound=BaseModel)
 
+_TO_SPACES = dict.fromkeys(range(ord(" ")), " ")
+"""JSON knows no control characters within a text; grammars of bounded texts let them through."""
+
 
 @dataclass(frozen=True)
 class Answer(Generic[Form]):
@@ -193,7 +196,7 @@ def _check(reply: Reply, form: type[Form]) -> tuple[Form | None, str | None]:
     if reply.problem is not None or reply.text is None:
         return None, reply.problem or "rejected"
     # Some servers that ignore the schema put the right JSON into a Markdown fence.
-    text = reply.text.strip().removeprefix("```json").removesuffix("```")
+    text = reply.text.strip().removeprefix("```json").removesuffix("```").translate(_TO_SPACES)
     try:
         return form.model_validate_json(text), None
     except ValidationError as error:

@@ -105,9 +105,11 @@ def test_second_answer_counts(chat_server: ChatServer, tmp_path: Path) -> None:
 
 
 def test_answers_that_need_a_little_reading(chat_server: ChatServer, tmp_path: Path) -> None:
-    (fenced, half), tally = put(chat_server, tmp_path / "s", ["FENCED x", "SURROGATE x"])
+    prompts = ["FENCED x", "SURROGATE x", "CONTROL x"]
+    (fenced, half, raw), tally = put(chat_server, tmp_path / "s", prompts)
     assert fenced.value == Form(words=["fenced"])
     assert half.value == Form(words=["half"])
+    assert raw.value == Form(words=["two lines "])
     assert tally.asked_again == 0
 
 

@@ -46,6 +46,16 @@ def test_missing_package_is_named_with_the_command_that_installs_it() -> None:
         backend.answer([[{"role": "user", "content": "hello"}]], {}, 256, lambda *_: None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_memory() -> Iterator[None]:
+    """Keep vLLM from what it takes unasked: on a CPU, nearly all memory of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+        patch.setenv("VLLM_NO_USAGE_STATS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-llama")

