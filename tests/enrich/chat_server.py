@@ -34,6 +34,7 @@ class ChatServer:
         most_at_once: requests that were under way at one time.
         delay: seconds that each answer takes.
         refuse_all: HTTP status with which every request is turned away, or None.
+        refusal: what it says then.
         dead_after: answers given before every request is turned away with 503, or None.
         most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
@@ -45,6 +46,7 @@ class ChatServer:
         self.most_at_once = 0
         self.delay = 0.0
         self.refuse_all: int | None = None
+        self.refusal = "not today"
         self.dead_after: int | None = None
         self.most_tokens: int | None = None
         self.html = False
@@ -123,7 +125,7 @@ class ChatServer:
             self.times.append(time.monotonic())
         self.closing.wait(30 if "HANG" in prompt else self.delay)
         if self.refuse_all:
-            return _error(self.refuse_all, "not today")
+            return _error(self.refuse_all, self.refusal)
         if self.dead_after is not None and self.answered >= self.dead_after:
             return _error(503, "shutting down")
         if self.most_tokens is not None and body["max_tokens"] > self.most_tokens:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from stages.core.params import Llm
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
 
 _KEPT = "what was answered so far is kept"
+
+_OLLAMA_MISSES = re.compile(r"model ['\"\\]+\S+ not found")
+"""Ollama's words for a model that was not pulled, with either of its kinds of quotation marks."""
 
 
 class OpenaiServer:
@@ -123,6 +127,9 @@ class OpenaiServer:
         elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             wrong = f"does not accept the key ({_said(error)})"
             remedy = f"put one into the environment variable {settings.api_key_env}"
+        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(str(error)):
+            wrong = f"does not hold the model {self.model!r} ({_said(error)})"
+            remedy = f"run `ollama pull {self.model}` where the server is, or correct llm.model"
         elif isinstance(error, openai.NotFoundError):
             wrong = f"does not know the model {self.model!r} or the path ({_said(error)})"
             remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"

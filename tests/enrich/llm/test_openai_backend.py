@@ -126,6 +126,25 @@ def test_server_that_turns_everything_away_ends_the_run(
     assert remedy in message
 
 
+@pytest.mark.parametrize(
+    "said", ['model "tiny" not found, try pulling it first', "model 'tiny' not found"]
+)
+def test_model_that_ollama_has_not_pulled_is_named_with_the_command(
+    chat_server: ChatServer, said: str
+) -> None:
+    chat_server.refuse_all, chat_server.refusal = 404, said
+    with pytest.raises(UserError, match="run `ollama pull tiny` where the server is"):
+        answers(chat_server, ["a"], max_retries=0)
+
+
+def test_model_that_vllm_does_not_serve_is_named_without_that_command(
+    chat_server: ChatServer,
+) -> None:
+    chat_server.refuse_all, chat_server.refusal = 404, "The model `tiny` does not exist."
+    with pytest.raises(UserError, match=r"correct llm\.model or llm\.base_url"):
+        answers(chat_server, ["a"], max_retries=0)
+
+
 def test_hanging_server_ends_the_run(chat_server: ChatServer) -> None:
     with pytest.raises(UserError, match=r"no answer within 0\.2 s after 2 tries.*llm\.timeout_s"):
         answers(chat_server, ["HANG"], timeout_s=0.2, max_retries=1)
