@@ -12,7 +12,7 @@ from stages.core.params import Keywords, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import ask, count_reasons
+from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.base import Backend
 from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
 from stages.enrich.text.parts import one_line
@@ -46,7 +46,7 @@ def extract_keywords(
     keywords = extract_phrases(texts, settings.max_keywords, settings.max_words, store)
     hashes = [content_hash("yake", settings.max_keywords, settings.max_words, t) for t in texts]
     table = _table(reviews, "yake", keywords, hashes, [None] * len(texts))
-    return table, _metrics(table, asked=0, asked_again=0, from_store=0)
+    return table, _metrics(table, Tally())
 
 
 def ask_keywords(
@@ -73,7 +73,7 @@ def ask_keywords(
     hashes = [answer.key for answer in answers]
     reasons = [answer.reason for answer in answers]
     table = _table(reviews, settings.backend, keywords, hashes, reasons)
-    return table, _metrics(table, **vars(tally))
+    return table, _metrics(table, tally)
 
 
 def _table(
@@ -98,9 +98,9 @@ def _table(
     )
 
 
-def _metrics(table: pl.DataFrame, **requests: int) -> dict[str, Any]:
+def _metrics(table: pl.DataFrame, tally: Tally) -> dict[str, Any]:
     failed = int((table["status"] == "failed").sum())
-    return requests | {
+    return vars(tally) | {
         "reviews": table.height,
         "ok": table.height - failed,
         "failed": failed,

@@ -167,7 +167,7 @@ class ChatServer:
             "created": 1,
             "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": ending}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
         }
 
 

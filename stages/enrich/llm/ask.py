@@ -1,8 +1,9 @@
 """Ask a model many prompts: each once, each reply kept, each answer checked, nothing dropped."""
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -40,13 +41,25 @@ class _Question:
     max_tokens: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
-    """Requests of a run: sent the first time, sent again for a bad answer, not sent at all."""
+    """What a run cost.
+
+    Attributes:
+        asked: prompts sent the first time.
+        asked_again: prompts sent once more for a bad answer.
+        from_store: prompts that were not sent at all.
+        tokens_in: tokens of what was sent, as far as the server says.
+        tokens_out: tokens of what came back.
+        seconds: time spent on waiting for replies.
+    """
 
     asked: int = 0
     asked_again: int = 0
     from_store: int = 0
+    tokens_in: int = field(default=0, compare=False)
+    tokens_out: int = field(default=0, compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 def ask(
@@ -91,7 +104,8 @@ def ask(
     if retry_failed:
         _forget_failed(first, keys, schema, form, backend.model, store)
 
-    replies, asked = _replies(first, schema, backend, store, unit)
+    start = time.monotonic()
+    replies, new = _replies(first, schema, backend, store, unit)
     checked = [_check(reply, form) for reply in replies]
     bad = [
         at
@@ -99,7 +113,16 @@ def ask(
         if value is None and reply.text is not None
     ]
     second = [_once_more(first[at], replies[at], str(checked[at][1])) for at in bad]
-    more, asked_again = _replies(second, schema, backend, store, f"{unit} again")
+    more, new_more = _replies(second, schema, backend, store, f"{unit} again")
+    heard = [*new, *new_more]
+    tally = Tally(
+        asked=len(new),
+        asked_again=len(new_more),
+        from_store=len(unique) - len(new),
+        tokens_in=sum(reply.tokens_in for reply in heard),
+        tokens_out=sum(reply.tokens_out for reply in heard),
+        seconds=round(time.monotonic() - start, 1) if heard else 0.0,
+    )
     for at, reply in zip(bad, more, strict=True):
         # A model with no room for a longer answer rejects the second question.
         if reply.text is not None:
@@ -109,7 +132,7 @@ def ask(
         text: Answer(key, value, reason)
         for text, key, (value, reason) in zip(unique, keys, checked, strict=True)
     }
-    return [answers[text] for text in prompts], Tally(asked, asked_again, len(unique) - asked)
+    return [answers[text] for text in prompts], tally
 
 
 def json_schema(form: type[BaseModel]) -> dict[str, Any]:
@@ -136,8 +159,8 @@ def _replies(
     backend: Backend,
     store: Store,
     unit: str,
-) -> tuple[list[Reply], int]:
-    """Return all replies, from the store or else from the backend, and how many were asked."""
+) -> tuple[list[Reply], list[Reply]]:
+    """Return all replies, from the store or else from the backend, and those of the backend."""
     keys = [_key(question, backend.model, schema) for question in questions]
     known = _stored(keys, store)
     missing = {
@@ -148,8 +171,7 @@ def _replies(
 
             def take(asked: list[str], position: int, reply: Reply) -> None:
                 key = asked[position]
-                entry = {"text": reply.text, "problem": reply.problem}
-                store.put_many({key: json.dumps(entry).encode()})
+                store.put_many({key: json.dumps(asdict(reply)).encode()})
                 known[key] = reply
                 bar.update()
 
@@ -157,7 +179,7 @@ def _replies(
                 asked = [key for key in missing if missing[key].max_tokens == max_tokens]
                 conversations = [missing[key].conversation for key in asked]
                 backend.answer(conversations, schema, max_tokens, partial(take, asked))
-    return [known[key] for key in keys], len(missing)
+    return [known[key] for key in keys], [known[key] for key in missing]
 
 
 def _stored(keys: Sequence[str], store: Store) -> dict[str, Reply]:

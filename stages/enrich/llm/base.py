@@ -1,7 +1,7 @@
 """The contract of a language model backend: conversations in, replies out as they arrive."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Conversation = list[dict[str, str]]
@@ -23,10 +23,14 @@ class Reply:
         problem: why the text cannot be what was asked for, as far as the backend knows:
             "refusal", "cut off", "content filter", "stopped" or "rejected", perhaps with ": " and
             more.
+        tokens_in: tokens of the conversation, as the model counts them.
+        tokens_out: tokens of the answer.
     """
 
     text: str | None
     problem: str | None = None
+    tokens_in: int = field(default=0, compare=False)
+    tokens_out: int = field(default=0, compare=False)
 
     @property
     def is_cut_off(self) -> bool:

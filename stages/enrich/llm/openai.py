@@ -110,7 +110,13 @@ class OpenaiServer:
         message, ending = choices[0].message, choices[0].finish_reason
         refusal = getattr(message, "refusal", None)
         problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
-        return Reply(readable(message.content or ""), readable(problem) if problem else None)
+        usage = getattr(completion, "usage", None)
+        return Reply(
+            readable(message.content or ""),
+            readable(problem) if problem else None,
+            tokens_in=usage.prompt_tokens if usage else 0,
+            tokens_out=usage.completion_tokens if usage else 0,
+        )
 
     def _explain(self, error: Exception) -> UserError:
         """Say in one sentence what is wrong with the server and what to do."""

@@ -99,8 +99,13 @@ class InProcessVllm:
                 return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
             self._chat([SMALLEST], schema, self.max_tokens)
             return [Reply(None, readable(f"rejected: {said}"))]
-        answers = [output.outputs[0] for output in outputs]
+        answers = [(output, output.outputs[0]) for output in outputs]
         return [
-            Reply(readable(answer.text), ending_problem(answer.finish_reason, max_tokens))
-            for answer in answers
+            Reply(
+                readable(answer.text),
+                ending_problem(answer.finish_reason, max_tokens),
+                tokens_in=len(output.prompt_token_ids or ()),
+                tokens_out=len(answer.token_ids),
+            )
+            for output, answer in answers
         ]

@@ -44,10 +44,12 @@ def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> Non
     prompts = ["good", "BROKEN x", "REFUSE x", "LONG x", "CUT x", "BROKEN-ONCE x"]
     first, tally = put(chat_server, tmp_path / "s", prompts)
     assert tally == Tally(asked=6, asked_again=4, from_store=0)
+    assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)  # LONG has no answer
     before = len(chat_server.asked)
     second, tally = put(chat_server, tmp_path / "s", prompts)
     assert second == first
     assert tally == Tally(asked=0, asked_again=0, from_store=6)
+    assert (tally.tokens_in, tally.tokens_out, tally.seconds) == (0, 0, 0)
     assert len(chat_server.asked) == before
 
 

@@ -86,6 +86,9 @@ class TestInProcess:
             assert kinds <= {"cut off: 1200 tokens were not enough (llm.max_tokens)"}
             assert sum(answer.value is not None for answer in answers) >= 290
             assert len(store) == 300 + tally.asked_again
+            words = sum(len(text) for text in (KEYWORD_INSTRUCTIONS, reviews(1)[0]))
+            assert tally.tokens_in >= 300 * words  # a token is a byte
+            assert 0 < tally.tokens_out <= 300 * 600 + tally.asked_again * 1200
             again, tally = ask(*arguments)
         assert again == answers
         assert (tally.asked, tally.asked_again) == (0, 0)
