@@ -12,7 +12,7 @@ from stages.core.params import Keywords, Llm, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import ask, count_reasons
+from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.base import Backend
 from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
 from stages.enrich.text.parts import one_line
@@ -48,7 +48,7 @@ def extract_keywords(
     keywords = extract_phrases(texts, method, *numbers, store)
     hashes = [content_hash(method, *numbers, text) for text in texts]
     table = _table(reviews, method, keywords, hashes, [None] * len(texts))
-    return table, _metrics(table, asked=0, asked_again=0, from_store=0)
+    return table, _metrics(table, Tally())
 
 
 def ask_keywords(
@@ -75,7 +75,7 @@ def ask_keywords(
     hashes = [answer.key for answer in answers]
     reasons = [answer.reason for answer in answers]
     table = _table(reviews, settings.backend, keywords, hashes, reasons)
-    return table, _metrics(table, **vars(tally))
+    return table, _metrics(table, tally)
 
 
 def read_keywords(
@@ -117,9 +117,9 @@ def _table(
     )
 
 
-def _metrics(table: pl.DataFrame, **requests: int) -> dict[str, Any]:
+def _metrics(table: pl.DataFrame, tally: Tally) -> dict[str, Any]:
     failed = int((table["status"] == "failed").sum())
-    return requests | {
+    return vars(tally) | {
         "reviews": table.height,
         "ok": table.height - failed,
         "failed": failed,

@@ -12,7 +12,7 @@ from stages.core.params import Summaries, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import ask, count_reasons
+from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.base import Backend
 from stages.enrich.llm.forms import summary_form, summary_instructions
 from stages.enrich.text.parts import one_line
@@ -57,8 +57,8 @@ def ask_summaries(
     backend: Backend,
     store: Store,
     retry_failed: bool = False,
-) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the summaries table, long descriptions by a language model, and request counts.
+) -> tuple[pl.DataFrame, Tally]:
+    """Return the summaries table, long descriptions by a language model, and what it cost.
 
     Where the model fails the leading sentences are taken, and the row says "failed" and why.
     """
@@ -83,13 +83,13 @@ def ask_summaries(
         status = "failed" if answer.reason else "ok"
         rows.append((item_id, summary, settings.backend, answer.key, status, answer.reason))
     asked = pl.DataFrame(rows, schema=tables.SUMMARIES.columns, orient="row")
-    return pl.concat([table.filter(~is_long), asked]), vars(tally)
+    return pl.concat([table.filter(~is_long), asked]), tally
 
 
-def summarise_metrics(table: pl.DataFrame, requests: dict[str, int]) -> dict[str, Any]:
+def summarise_metrics(table: pl.DataFrame, tally: Tally) -> dict[str, Any]:
     """Count descriptions by who shortened them, and failures by reason."""
     failed = int((table["status"] == "failed").sum())
-    return requests | {
+    return vars(tally) | {
         "descriptions": table.height,
         "by_backend": dict(table["backend"].value_counts().sort("backend").iter_rows()),
         "ok": table.height - failed,
@@ -115,13 +115,13 @@ def main(
     if params.summaries.use_llm:
         backend = load_backend(params.summaries.backend, params.llm)
         with Store(store_file) as store:
-            summaries, requests = ask_summaries(
+            summaries, tally = ask_summaries(
                 described, params.summaries, backend, store, retry_failed
             )
     else:
         summaries = extract_summaries(described, params.summaries)
-        requests = {"asked": 0, "asked_again": 0, "from_store": 0}
-    metrics = summarise_metrics(summaries, requests)
+        tally = Tally()
+    metrics = summarise_metrics(summaries, tally)
     tables.write(summaries, summaries_file, tables.SUMMARIES)
     write_json(metrics_file, metrics)
     log.info("%d items, %d descriptions: %s", items.height, summaries.height, metrics)

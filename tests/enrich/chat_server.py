@@ -6,8 +6,9 @@ misbehave as a real server may:
     BROKEN      JSON that breaks off; BROKEN-ONCE only until somebody objects
     ALIEN       JSON of another form
     REFUSE      a refusal
-    CUT         finish_reason "length"
+    CUT         finish_reason "length"; CUT-ONCE only with 256 tokens or fewer
     FENCED      the right JSON in a Markdown fence
+    CONTROL     a line break and a bell, as they are, in a text of the answer
     SURROGATE   half of a surrogate pair in the answer
     LONG        400, the prompt is too long
     BUSY-ONCE   429 with Retry-After, then an answer
@@ -33,7 +34,9 @@ class ChatServer:
         most_at_once: requests that were under way at one time.
         delay: seconds that each answer takes.
         refuse_all: HTTP status with which every request is turned away, or None.
+        refusal: what it says then.
         dead_after: answers given before every request is turned away with 503, or None.
+        most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
 
     def __init__(self) -> None:
@@ -43,7 +46,9 @@ class ChatServer:
         self.most_at_once = 0
         self.delay = 0.0
         self.refuse_all: int | None = None
+        self.refusal = "not today"
         self.dead_after: int | None = None
+        self.most_tokens: int | None = None
         self.html = False
         self.closing = threading.Event()
         self._at_once = 0
@@ -120,9 +125,11 @@ class ChatServer:
             self.times.append(time.monotonic())
         self.closing.wait(30 if "HANG" in prompt else self.delay)
         if self.refuse_all:
-            return _error(self.refuse_all, "not today")
+            return _error(self.refuse_all, self.refusal)
         if self.dead_after is not None and self.answered >= self.dead_after:
             return _error(503, "shutting down")
+        if self.most_tokens is not None and body["max_tokens"] > self.most_tokens:
+            return _error(400, f"max_tokens is over {self.most_tokens}")
         if "LONG" in prompt:
             return _error(400, "maximum context length is 4096 tokens")
         if "BUSY-ONCE" in prompt and before == 0:
@@ -144,10 +151,12 @@ class ChatServer:
             content = '{"people": "everybody"}'
         elif "REFUSE" in prompt:
             content, message["refusal"] = None, "I cannot help with that."
-        elif "CUT" in prompt:
+        elif "CUT" in prompt.split() or ("CUT-ONCE" in prompt and body["max_tokens"] <= 256):
             content, ending = content[:10], "length"
         elif "FENCED" in prompt:
             content = f"```json\n{content}\n```"
+        elif "CONTROL" in prompt:
+            content = '{"words": ["two\nlines\x07"]}'
         elif "SURROGATE" in prompt:
             content = json.dumps(fill(schema, "half \ud83d a pair"))
             content = content.replace("\\ud83d", "\ud83d")
@@ -158,7 +167,7 @@ class ChatServer:
             "created": 1,
             "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": ending}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
         }
 
 

@@ -97,6 +97,9 @@ def test_table_without_a_language_model(backend: str, keywords: list[str], tmp_p
         "asked": 0,
         "asked_again": 0,
         "from_store": 0,
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "seconds": 0.0,
         "reviews": 2,
         "ok": 2,
         "failed": 0,
@@ -135,10 +138,13 @@ def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path)
     assert table["status"].to_list() == ["ok", "failed", "failed", "failed", "failed"]
     assert table["keywords"].list.len().to_list() == [2, 0, 0, 0, 0]
     assert table["reason"][1] == "refusal: I cannot help with that."
+    assert metrics.pop("seconds") >= 0
     assert metrics == {
         "asked": 5,
         "asked_again": 3,
         "from_store": 0,
+        "tokens_in": 70,  # ten a reply, and the one that was rejected had none
+        "tokens_out": 21,
         "reviews": 5,
         "ok": 1,
         "failed": 4,

@@ -11,6 +11,7 @@ from stages.core import tables
 from stages.core.params import Llm, Summaries
 from stages.core.store import Store
 from stages.enrich.llm import load_backend
+from stages.enrich.llm.ask import Tally
 from stages.enrich.summaries import (
     ask_summaries,
     extract_summaries,
@@ -33,7 +34,7 @@ def described_frame(descriptions: list[str | None]) -> pl.DataFrame:
 
 def summarised_by_server(
     server: ChatServer, store_file: Path, descriptions: list[str | None], **settings: Any
-) -> tuple[pl.DataFrame, dict[str, int]]:
+) -> tuple[pl.DataFrame, Tally]:
     llm = Llm(model="tiny", base_url=server.url, max_retries=0)
     with Store(store_file) as store:
         return ask_summaries(
@@ -66,18 +67,18 @@ def test_hash_is_of_what_decides_the_summary() -> None:
 
 
 def test_model_is_asked_about_long_ones_only(chat_server: ChatServer, tmp_path: Path) -> None:
-    table, requests = summarised_by_server(chat_server, tmp_path / "s", [LONG, "Short.", None])
+    table, tally = summarised_by_server(chat_server, tmp_path / "s", [LONG, "Short.", None])
     assert chat_server.prompts == [LONG.strip()]
     assert table["backend"].to_list() == ["verbatim", "openai"]
     assert max(table["summary"].str.len_chars().to_list()) <= 300
-    assert requests == {"asked": 1, "asked_again": 0, "from_store": 0}
+    assert tally == Tally(asked=1, asked_again=0, from_store=0)
     system = chat_server.asked[0]["body"]["messages"][0]["content"]
     assert '"summary"' in system
     assert "300 characters" in system
 
 
 def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path) -> None:
-    table, requests = summarised_by_server(
+    table, tally = summarised_by_server(
         chat_server, tmp_path / "s", ["REFUSE that. " + LONG, "LONG text. " + LONG]
     )
     tables.write(table, tmp_path / "t.parquet", tables.SUMMARIES)
@@ -87,10 +88,14 @@ def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path)
         "refusal: I cannot help with that.",
         "rejected: 400, maximum context length is 4096 tokens",
     ]
-    assert summarise_metrics(table, requests) == {
+    metrics = summarise_metrics(table, tally)
+    assert metrics.pop("seconds") >= 0
+    assert metrics == {
         "asked": 2,
         "asked_again": 1,
         "from_store": 0,
+        "tokens_in": 20,
+        "tokens_out": 6,
         "descriptions": 2,
         "by_backend": {"openai": 2},
         "ok": 0,

@@ -1,8 +1,10 @@
 """Ask a model many prompts: each once, each reply kept, each answer checked, nothing dropped."""
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +15,9 @@ from stages.enrich.llm.base import Backend, Conversation, Reply
 
 Form = TypeVar("Form", bound=BaseModel)
 
+_TO_SPACES = dict.fromkeys(range(ord(" ")), " ")
+"""JSON knows no control characters within a text; grammars of bounded texts let them through."""
+
 
 @dataclass(frozen=True)
 class Answer(Generic[Form]):
@@ -21,8 +26,8 @@ class Answer(Generic[Form]):
     Attributes:
         key: under which the store holds the first reply.
         value: the filled-in form; null when neither reply was one.
-        reason: why there is no value: "refusal", "cut off", "content filter", "rejected",
-            "broken JSON" or "schema violation", perhaps with ": " and more.
+        reason: why there is no value: "refusal", "cut off", "content filter", "stopped",
+            "rejected", "broken JSON" or "schema violation", perhaps with ": " and more.
     """
 
     key: str
@@ -30,13 +35,31 @@ class Answer(Generic[Form]):
     reason: str | None
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Question:
+    conversation: Conversation
+    max_tokens: int
+
+
+@dataclass(frozen=True)
 class Tally:
-    """Requests of a run: sent the first time, sent again for a bad answer, not sent at all."""
+    """What a run cost.
+
+    Attributes:
+        asked: prompts sent the first time.
+        asked_again: prompts sent once more for a bad answer.
+        from_store: prompts that were not sent at all.
+        tokens_in: tokens of what was sent, as far as the server says.
+        tokens_out: tokens of what came back.
+        seconds: time spent on waiting for replies.
+    """
 
     asked: int = 0
     asked_again: int = 0
     from_store: int = 0
+    tokens_in: int = field(default=0, compare=False)
+    tokens_out: int = field(default=0, compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 def ask(
@@ -51,10 +74,12 @@ def ask(
 ) -> tuple[list[Answer[Form]], Tally]:
     """Return the answer to each prompt, in order, and how many had to be asked.
 
-    Every reply, good or bad, is stored the moment it arrives under the hash of model, messages
-    and schema. Equal prompts are asked once. A reply that is no filled-in form is answered with
-    an objection, which is another conversation with a key of its own; the second reply counts.
-    So a run that is killed asks only what it had not heard, and a repeated run asks nothing.
+    Every reply, good or bad, is stored the moment it arrives under the hash of model, messages,
+    schema and sampling. Equal prompts are asked once. A reply that broke off at its limit is
+    asked for again with room for twice the tokens; any other that is no filled-in form is answered
+    with an objection. Either is another question with a key of its own, and the second reply
+    counts. So a run that is killed asks only what it had not heard, and a repeated run asks
+    nothing.
 
     Args:
         prompts: one user message each.
@@ -71,29 +96,43 @@ def ask(
     schema = json_schema(form)
     unique = list(dict.fromkeys(prompts))
     system = {"role": "system", "content": instructions}
-    first: list[Conversation] = [[system, {"role": "user", "content": text}] for text in unique]
-    keys = [content_hash(backend.model, conversation, schema) for conversation in first]
+    first = [
+        _Question([system, {"role": "user", "content": text}], backend.max_tokens)
+        for text in unique
+    ]
+    keys = [_key(question, backend.model, schema) for question in first]
     if retry_failed:
         _forget_failed(first, keys, schema, form, backend.model, store)
 
-    replies, asked = _replies(first, keys, schema, backend, store, unit)
+    start = time.monotonic()
+    replies, new = _replies(first, schema, backend, store, unit)
     checked = [_check(reply, form) for reply in replies]
     bad = [
         at
         for at, (reply, (value, _)) in enumerate(zip(replies, checked, strict=True))
         if value is None and reply.text is not None
     ]
-    second = [_objection(first[at], replies[at], str(checked[at][1])) for at in bad]
-    more_keys = [content_hash(backend.model, conversation, schema) for conversation in second]
-    more, asked_again = _replies(second, more_keys, schema, backend, store, f"{unit} again")
+    second = [_once_more(first[at], replies[at], str(checked[at][1])) for at in bad]
+    more, new_more = _replies(second, schema, backend, store, f"{unit} again")
+    heard = [*new, *new_more]
+    tally = Tally(
+        asked=len(new),
+        asked_again=len(new_more),
+        from_store=len(unique) - len(new),
+        tokens_in=sum(reply.tokens_in for reply in heard),
+        tokens_out=sum(reply.tokens_out for reply in heard),
+        seconds=round(time.monotonic() - start, 1) if heard else 0.0,
+    )
     for at, reply in zip(bad, more, strict=True):
-        checked[at] = _check(reply, form)
+        # A model with no room for a longer answer rejects the second question.
+        if reply.text is not None:
+            checked[at] = _check(reply, form)
 
     answers = {
         text: Answer(key, value, reason)
         for text, key, (value, reason) in zip(unique, keys, checked, strict=True)
     }
-    return [answers[text] for text in prompts], Tally(asked, asked_again, len(unique) - asked)
+    return [answers[text] for text in prompts], tally
 
 
 def json_schema(form: type[BaseModel]) -> dict[str, Any]:
@@ -109,29 +148,38 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
+def _key(question: _Question, model: str, schema: dict[str, Any]) -> str:
+    sampling = {"temperature": 0, "max_tokens": question.max_tokens}
+    return content_hash(model, question.conversation, schema, sampling)
+
+
 def _replies(
-    conversations: Sequence[Conversation],
-    keys: Sequence[str],
+    questions: Sequence[_Question],
     schema: dict[str, Any],
     backend: Backend,
     store: Store,
     unit: str,
-) -> tuple[list[Reply], int]:
-    """Return all replies, from the store or else from the backend, and how many were asked."""
+) -> tuple[list[Reply], list[Reply]]:
+    """Return all replies, from the store or else from the backend, and those of the backend."""
+    keys = [_key(question, backend.model, schema) for question in questions]
     known = _stored(keys, store)
-    missing = [at for at, key in enumerate(keys) if key not in known]
+    missing = {
+        key: question for key, question in zip(keys, questions, strict=True) if key not in known
+    }
     if missing:
         with progress(total=len(keys), initial=len(known), desc=backend.model, unit=unit) as bar:
 
-            def take(position: int, reply: Reply) -> None:
-                key = keys[missing[position]]
-                entry = {"text": reply.text, "problem": reply.problem}
-                store.put_many({key: json.dumps(entry).encode()})
+            def take(asked: list[str], position: int, reply: Reply) -> None:
+                key = asked[position]
+                store.put_many({key: json.dumps(asdict(reply)).encode()})
                 known[key] = reply
                 bar.update()
 
-            backend.answer([conversations[at] for at in missing], schema, take)
-    return [known[key] for key in keys], len(missing)
+            for max_tokens in sorted({question.max_tokens for question in missing.values()}):
+                asked = [key for key in missing if missing[key].max_tokens == max_tokens]
+                conversations = [missing[key].conversation for key in asked]
+                backend.answer(conversations, schema, max_tokens, partial(take, asked))
+    return [known[key] for key in keys], [known[key] for key in missing]
 
 
 def _stored(keys: Sequence[str], store: Store) -> dict[str, Reply]:
@@ -139,7 +187,7 @@ def _stored(keys: Sequence[str], store: Store) -> dict[str, Reply]:
 
 
 def _forget_failed(
-    conversations: Sequence[Conversation],
+    questions: Sequence[_Question],
     keys: Sequence[str],
     schema: dict[str, Any],
     form: type[BaseModel],
@@ -149,18 +197,18 @@ def _forget_failed(
     known = _stored(keys, store)
     second_of: dict[str, str] = {}
     failed: list[str] = []
-    for conversation, key in zip(conversations, keys, strict=True):
+    for question, key in zip(questions, keys, strict=True):
         if key not in known:
             continue
         value, reason = _check(known[key], form)
         if value is None and known[key].text is None:
             failed.append(key)
         elif value is None:
-            objection = _objection(conversation, known[key], str(reason))
-            second_of[key] = content_hash(model, objection, schema)
-    more = _stored(list(second_of.values()), store)
+            more = _once_more(question, known[key], str(reason))
+            second_of[key] = _key(more, model, schema)
+    again = _stored(list(second_of.values()), store)
     for key, second in second_of.items():
-        if second in more and _check(more[second], form)[0] is None:
+        if second in again and _check(again[second], form)[0] is None:
             failed += [key, second]
     store.delete_many(failed)
 
@@ -170,7 +218,7 @@ def _check(reply: Reply, form: type[Form]) -> tuple[Form | None, str | None]:
     if reply.problem is not None or reply.text is None:
         return None, reply.problem or "rejected"
     # Some servers that ignore the schema put the right JSON into a Markdown fence.
-    text = reply.text.strip().removeprefix("```json").removesuffix("```")
+    text = reply.text.strip().removeprefix("```json").removesuffix("```").translate(_TO_SPACES)
     try:
         return form.model_validate_json(text), None
     except ValidationError as error:
@@ -180,16 +228,19 @@ def _check(reply: Reply, form: type[Form]) -> tuple[Form | None, str | None]:
         return None, ": ".join(part for part in (kind, where, problem["msg"]) if part)
 
 
-def _objection(conversation: Conversation, reply: Reply, reason: str) -> Conversation:
+def _once_more(question: _Question, reply: Reply, reason: str) -> _Question:
+    """Return what is asked after a reply that was no filled-in form."""
+    if reply.is_cut_off:
+        return _Question(question.conversation, 2 * question.max_tokens)
     # Only the kind of the reason, for details are worded differently by each pydantic version,
     # and another wording is another key.
     kind = reason.partition(":")[0]
-    return [
-        *conversation,
+    objection = [
         {"role": "assistant", "content": reply.text or f"({kind})"},
         {
             "role": "user",
-            "content": f"This cannot be used: {kind}. Answer again, more briefly, with nothing but "
-            "JSON of the form described above.",
+            "content": f"This cannot be used: {kind}. Answer again with nothing but JSON of the "
+            "form described above.",
         },
     ]
+    return _Question([*question.conversation, *objection], question.max_tokens)

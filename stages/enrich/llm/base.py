@@ -1,7 +1,7 @@
 """The contract of a language model backend: conversations in, replies out as they arrive."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Conversation = list[dict[str, str]]
@@ -9,6 +9,8 @@ Conversation = list[dict[str, str]]
 
 SMALLEST: Conversation = [{"role": "user", "content": "Answer with an empty form."}]
 """Asked when a prompt was refused: a model that refuses this too is broken, not the prompt."""
+
+_CUT_OFF = "cut off"
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,21 @@ class Reply:
         text: the answer, perhaps broken off; null when the model would not even read the prompt,
             so that asking again is no use.
         problem: why the text cannot be what was asked for, as far as the backend knows:
-            "refusal", "cut off", "content filter" or "rejected", perhaps with ": " and more.
+            "refusal", "cut off", "content filter", "stopped" or "rejected", perhaps with ": " and
+            more.
+        tokens_in: tokens of the conversation, as the model counts them.
+        tokens_out: tokens of the answer.
     """
 
     text: str | None
     problem: str | None = None
+    tokens_in: int = field(default=0, compare=False)
+    tokens_out: int = field(default=0, compare=False)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the answer ended at its limit of tokens."""
+        return self.problem is not None and self.problem.startswith(_CUT_OFF)
 
 
 class Backend(Protocol):
@@ -31,14 +43,17 @@ class Backend(Protocol):
 
     Attributes:
         model: its name; answers are kept under it.
+        max_tokens: how long an answer may be at first.
     """
 
     model: str
+    max_tokens: int
 
     def answer(
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all, calling `take(position, reply)` for each as soon as its reply is known.
@@ -46,6 +61,7 @@ class Backend(Protocol):
         Args:
             conversations: what to answer, each on its own.
             schema: the JSON schema that the model is held to.
+            max_tokens: the longest answer.
             take: called once a conversation, in any order, from this thread.
 
         Raises:
@@ -64,5 +80,5 @@ def ending_problem(finish_reason: str | None, max_tokens: int) -> str | None:
     if finish_reason == "stop":
         return None
     if finish_reason == "length":
-        return f"cut off: {max_tokens} tokens (llm.max_tokens) were not enough"
-    return "content filter" if finish_reason == "content_filter" else f"cut off: {finish_reason}"
+        return f"{_CUT_OFF}: {max_tokens} tokens were not enough (llm.max_tokens)"
+    return "content filter" if finish_reason == "content_filter" else f"stopped: {finish_reason}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from stages.core.params import Llm
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
 
 _KEPT = "what was answered so far is kept"
+
+_OLLAMA_MISSES = re.compile(r"model ['\"\\]+\S+ not found")
+"""Ollama's words for a model that was not pulled, with either of its kinds of quotation marks."""
 
 
 class OpenaiServer:
@@ -23,21 +27,24 @@ class OpenaiServer:
 
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
+        self.max_tokens = settings.max_tokens
         self._settings = settings
 
     def answer(
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
-        asyncio.run(self._answer_all(conversations, schema, take))
+        asyncio.run(self._answer_all(conversations, schema, max_tokens, take))
 
     async def _answer_all(
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         import openai
@@ -51,7 +58,7 @@ class OpenaiServer:
             waiting = enumerate(conversations)
             workers = min(self._settings.concurrency, len(conversations))
             await asyncio.gather(
-                *(self._work(client, waiting, schema, take) for _ in range(workers))
+                *(self._work(client, waiting, schema, max_tokens, take) for _ in range(workers))
             )
 
     async def _work(
@@ -59,23 +66,24 @@ class OpenaiServer:
         client: Any,
         waiting: Iterator[tuple[int, Conversation]],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         for position, conversation in waiting:
-            take(position, await self._reply(client, conversation, schema))
+            take(position, await self._reply(client, conversation, schema, max_tokens))
 
     async def _reply(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any]
+        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
     ) -> Reply:
         import openai
 
         try:
-            return await self._complete(client, conversation, schema)
+            return await self._complete(client, conversation, schema, max_tokens)
         except openai.APIStatusError as error:
             if error.status_code not in {400, 413, 422, 500}:
                 raise self._explain(error) from error
             try:
-                await self._complete(client, SMALLEST, schema)
+                await self._complete(client, SMALLEST, schema, self.max_tokens)
             except (openai.OpenAIError, ValueError) as also:
                 raise self._explain(also) from error
             return Reply(None, readable(f"rejected: {_said(error)}"))
@@ -83,13 +91,13 @@ class OpenaiServer:
             raise self._explain(error) from error
 
     async def _complete(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any]
+        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
     ) -> Reply:
         completion = await client.chat.completions.create(
             model=self.model,
             messages=conversation,
             temperature=0,
-            max_tokens=self._settings.max_tokens,
+            max_tokens=max_tokens,
             # Not "strict": OpenAI's strict mode knows no maxLength; vLLM and Ollama always are.
             response_format={
                 "type": "json_schema",
@@ -101,12 +109,14 @@ class OpenaiServer:
             raise ValueError(f"it answered {str(completion)[:80]!r}")
         message, ending = choices[0].message, choices[0].finish_reason
         refusal = getattr(message, "refusal", None)
-        problem = (
-            f"refusal: {refusal[:200]}"
-            if refusal
-            else ending_problem(ending, self._settings.max_tokens)
+        problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
+        usage = getattr(completion, "usage", None)
+        return Reply(
+            readable(message.content or ""),
+            readable(problem) if problem else None,
+            tokens_in=usage.prompt_tokens if usage else 0,
+            tokens_out=usage.completion_tokens if usage else 0,
         )
-        return Reply(readable(message.content or ""), readable(problem) if problem else None)
 
     def _explain(self, error: Exception) -> UserError:
         """Say in one sentence what is wrong with the server and what to do."""
@@ -123,6 +133,9 @@ class OpenaiServer:
         elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             wrong = f"does not accept the key ({_said(error)})"
             remedy = f"put one into the environment variable {settings.api_key_env}"
+        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(str(error)):
+            wrong = f"does not hold the model {self.model!r} ({_said(error)})"
+            remedy = f"run `ollama pull {self.model}` where the server is, or correct llm.model"
         elif isinstance(error, openai.NotFoundError):
             wrong = f"does not know the model {self.model!r} or the path ({_said(error)})"
             remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"

@@ -10,6 +10,9 @@ from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem
 
 log = get_logger(__name__)
 
+_CPU_CACHE_BYTES = 4 * 1024**3
+"""Attention cache without a GPU, where vLLM would else take nearly all of the machine's memory."""
+
 
 class InProcessVllm:
     """Answers `llm.batch_size` conversations a call; the model is loaded at the first one.
@@ -20,6 +23,7 @@ class InProcessVllm:
 
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
+        self.max_tokens = settings.max_tokens
         self._settings = settings
         self._engine: Any = None
 
@@ -27,6 +31,7 @@ class InProcessVllm:
         self,
         conversations: Sequence[Conversation],
         schema: dict[str, Any],
+        max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
@@ -35,7 +40,7 @@ class InProcessVllm:
         size = self._settings.batch_size
         for start in range(0, len(conversations), size):
             batch = conversations[start : start + size]
-            for offset, reply in enumerate(self._chat(batch, schema)):
+            for offset, reply in enumerate(self._chat(batch, schema, max_tokens)):
                 take(start + offset, reply)
 
     def _load(self) -> Any:
@@ -50,11 +55,13 @@ class InProcessVllm:
                 f"backend vllm needs the package vllm ({error}); install it with "
                 "`pip install -c constraints.txt -e '.[vllm]'`, or use backend openai with a server"
             ) from error
+        found = torch.cuda.device_count()
         log.info("loading %s", self.model)
         try:
             return LLM(
                 model=self.model,
-                tensor_parallel_size=len(gpus) or max(1, torch.cuda.device_count()),
+                tensor_parallel_size=len(gpus) or max(1, found),
+                kv_cache_memory_bytes=None if found else _CPU_CACHE_BYTES,
                 # As much context as fits into the memory: prompts here are short.
                 max_model_len=-1,
                 # Else a model held to JSON may fill its answer with line breaks.
@@ -67,12 +74,13 @@ class InProcessVllm:
                 "Hugging Face hub or a folder) and llm.gpus"
             ) from error
 
-    def _chat(self, batch: Sequence[Conversation], schema: dict[str, Any]) -> list[Reply]:
+    def _chat(
+        self, batch: Sequence[Conversation], schema: dict[str, Any], max_tokens: int
+    ) -> list[Reply]:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import StructuredOutputsParams
 
-        max_tokens = self._settings.max_tokens
         sampling = SamplingParams(
             temperature=0,
             max_tokens=max_tokens,
@@ -88,11 +96,16 @@ class InProcessVllm:
                     f"{self.model!r} in vLLM answers no prompt at all ({said})"
                 ) from error
             if len(batch) > 1:
-                return [reply for one in batch for reply in self._chat([one], schema)]
-            self._chat([SMALLEST], schema)
+                return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
+            self._chat([SMALLEST], schema, self.max_tokens)
             return [Reply(None, readable(f"rejected: {said}"))]
-        answers = [output.outputs[0] for output in outputs]
+        answers = [(output, output.outputs[0]) for output in outputs]
         return [
-            Reply(readable(answer.text), ending_problem(answer.finish_reason, max_tokens))
-            for answer in answers
+            Reply(
+                readable(answer.text),
+                ending_problem(answer.finish_reason, max_tokens),
+                tokens_in=len(output.prompt_token_ids or ()),
+                tokens_out=len(answer.token_ids),
+            )
+            for output, answer in answers
         ]

@@ -44,10 +44,12 @@ def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> Non
     prompts = ["good", "BROKEN x", "REFUSE x", "LONG x", "CUT x", "BROKEN-ONCE x"]
     first, tally = put(chat_server, tmp_path / "s", prompts)
     assert tally == Tally(asked=6, asked_again=4, from_store=0)
+    assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)  # LONG has no answer
     before = len(chat_server.asked)
     second, tally = put(chat_server, tmp_path / "s", prompts)
     assert second == first
     assert tally == Tally(asked=0, asked_again=0, from_store=6)
+    assert (tally.tokens_in, tally.tokens_out, tally.seconds) == (0, 0, 0)
     assert len(chat_server.asked) == before
 
 
@@ -57,7 +59,6 @@ def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> Non
         ("BROKEN x", 2, "broken JSON"),
         ("ALIEN x", 2, "schema violation"),
         ("REFUSE x", 2, "refusal"),
-        ("CUT x", 2, "cut off"),
         ("LONG x", 1, "rejected"),
     ],
 )
@@ -71,6 +72,31 @@ def test_bad_answer_is_objected_to_once_then_recorded(
     assert asked == list(range(1, turns + 1))
 
 
+def test_answer_cut_off_is_asked_for_once_more_with_twice_the_room(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    (whole, cut), tally = put(chat_server, tmp_path / "s", ["CUT-ONCE x", "CUT x"])
+    assert whole.value == Form(words=["cut-once"])
+    assert cut.value is None
+    assert cut.reason == "cut off: 512 tokens were not enough (llm.max_tokens)"
+    assert tally == Tally(asked=2, asked_again=2, from_store=0)
+    for prompt in ("CUT-ONCE x", "CUT x"):
+        first, second = [one["body"] for one in chat_server.asked if one["prompt"] == prompt]
+        assert (first.pop("max_tokens"), second.pop("max_tokens")) == (256, 512)
+        assert first == second
+    with Store(tmp_path / "s") as store:
+        assert len(store) == 4
+
+
+def test_answer_stays_cut_off_where_there_is_no_more_room(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    chat_server.most_tokens = 300
+    (answer,), tally = put(chat_server, tmp_path / "s", ["CUT x"])
+    assert answer.reason == "cut off: 256 tokens were not enough (llm.max_tokens)"
+    assert tally == Tally(asked=1, asked_again=1, from_store=0)
+
+
 def test_second_answer_counts(chat_server: ChatServer, tmp_path: Path) -> None:
     (answer,), tally = put(chat_server, tmp_path / "s", ["BROKEN-ONCE x"])
     assert answer.value == Form(words=["broken-once"])
@@ -81,9 +107,11 @@ def test_second_answer_counts(chat_server: ChatServer, tmp_path: Path) -> None:
 
 
 def test_answers_that_need_a_little_reading(chat_server: ChatServer, tmp_path: Path) -> None:
-    (fenced, half), tally = put(chat_server, tmp_path / "s", ["FENCED x", "SURROGATE x"])
+    prompts = ["FENCED x", "SURROGATE x", "CONTROL x"]
+    (fenced, half, raw), tally = put(chat_server, tmp_path / "s", prompts)
     assert fenced.value == Form(words=["fenced"])
     assert half.value == Form(words=["half"])
+    assert raw.value == Form(words=["two lines "])
     assert tally.asked_again == 0
 
 
@@ -105,22 +133,27 @@ def test_server_that_dies_costs_only_what_was_not_answered(
 
 
 def test_failures_are_asked_anew_only_on_request(chat_server: ChatServer, tmp_path: Path) -> None:
-    prompts = ["good", "BROKEN x", "LONG x", "BROKEN-ONCE x"]
+    prompts = ["good", "BROKEN x", "LONG x", "CUT x", "BROKEN-ONCE x", "CUT-ONCE x"]
     put(chat_server, tmp_path / "s", prompts)
     chat_server.asked.clear()
     answers, tally = put(chat_server, tmp_path / "s", prompts, retry_failed=True)
-    assert tally == Tally(asked=2, asked_again=1, from_store=2)
-    assert [answer.value is None for answer in answers] == [False, True, True, False]
-    assert {p for p in chat_server.prompts if "Answer with" not in p} == {"BROKEN x", "LONG x"}
+    assert tally == Tally(asked=3, asked_again=2, from_store=3)
+    failed = [p for p, answer in zip(prompts, answers, strict=True) if answer.value is None]
+    assert failed == ["BROKEN x", "LONG x", "CUT x"]
+    assert {p for p in chat_server.prompts if "Answer with" not in p} == set(failed)
 
 
-def test_key_is_of_model_messages_and_schema(chat_server: ChatServer, tmp_path: Path) -> None:
+def test_key_is_of_model_messages_schema_and_sampling(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
     (answer,), _ = put(chat_server, tmp_path / "s", ["hello"])
     messages = [
         {"role": "system", "content": "Fill in words."},
         {"role": "user", "content": "hello"},
     ]
-    assert answer.key == content_hash("tiny", messages, json_schema(Form))
+    assert answer.key == content_hash(
+        "tiny", messages, json_schema(Form), {"temperature": 0, "max_tokens": 256}
+    )
     with Store(tmp_path / "s") as store:
         assert list(store.get_many([answer.key])) == [answer.key]
 

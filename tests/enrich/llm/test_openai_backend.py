@@ -30,7 +30,7 @@ def answers(server: ChatServer | str, prompts: list[str], **settings: Any) -> di
         assert position not in taken
         taken[position] = reply
 
-    backend.answer(conversations, SCHEMA, take)
+    backend.answer(conversations, SCHEMA, backend.max_tokens, take)
     return taken
 
 
@@ -92,7 +92,7 @@ def test_back_off_grows(chat_server: ChatServer) -> None:
     ("prompt", "reply"),
     [
         ("REFUSE this", Reply("", "refusal: I cannot help with that.")),
-        ("CUT this", Reply('{"words": ', "cut off: 256 tokens (llm.max_tokens) were not enough")),
+        ("CUT this", Reply('{"words": ', "cut off: 256 tokens were not enough (llm.max_tokens)")),
         ("LONG one", Reply(None, "rejected: 400, maximum context length is 4096 tokens")),
         ("FAIL now", Reply(None, "rejected: 500, out of luck")),
         ("SURROGATE", Reply('{"words": ["half"]}')),
@@ -124,6 +124,25 @@ def test_server_that_turns_everything_away_ends_the_run(
     assert chat_server.url in message
     assert f"{status}, not today" in message
     assert remedy in message
+
+
+@pytest.mark.parametrize(
+    "said", ['model "tiny" not found, try pulling it first', "model 'tiny' not found"]
+)
+def test_model_that_ollama_has_not_pulled_is_named_with_the_command(
+    chat_server: ChatServer, said: str
+) -> None:
+    chat_server.refuse_all, chat_server.refusal = 404, said
+    with pytest.raises(UserError, match="run `ollama pull tiny` where the server is"):
+        answers(chat_server, ["a"], max_retries=0)
+
+
+def test_model_that_vllm_does_not_serve_is_named_without_that_command(
+    chat_server: ChatServer,
+) -> None:
+    chat_server.refuse_all, chat_server.refusal = 404, "The model `tiny` does not exist."
+    with pytest.raises(UserError, match=r"correct llm\.model or llm\.base_url"):
+        answers(chat_server, ["a"], max_retries=0)
 
 
 def test_hanging_server_ends_the_run(chat_server: ChatServer) -> None:

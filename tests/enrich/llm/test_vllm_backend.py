@@ -1,81 +1,189 @@
-"""The in-process backend: a clear error without vLLM; with it, a tiny random model held to JSON."""
+"""vLLM, in process and as a server: a clear error without it; with it, a tiny random model.
+
+WINNOW_LLM=1, which `make test-llm` sets, makes a missing package a failure.
+"""
 
 import importlib.util
-import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
+import yaml
+from tiny_llama import save_tiny_llama
+from vllm_server import CountingProxy, VllmServer
 
+from stages.core import tables
 from stages.core.log import UserError
 from stages.core.params import Llm
+from stages.core.store import Store
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import json_schema
-from stages.enrich.llm.base import Conversation, Reply
-from stages.enrich.llm.forms import ReviewKeywords
+from stages.enrich.llm.ask import ask, json_schema
+from stages.enrich.llm.base import Backend, Conversation, Reply
+from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
+ROOT = Path(__file__).parents[3]
+CONCURRENCY = 8
+needs_vllm = [
+    pytest.mark.llm,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not HAS_VLLM and "WINNOW_LLM" not in os.environ,
+        reason="needs the package vllm: `make test-llm` runs it",
+    ),
+]
 
 
 @pytest.mark.skipif(HAS_VLLM, reason="vllm is installed")
 def test_missing_package_is_named_with_the_command_that_installs_it() -> None:
     backend = load_backend("vllm", Llm())
     with pytest.raises(UserError, match=r"pip install -c constraints\.txt -e '\.\[vllm\]'"):
-        backend.answer([[{"role": "user", "content": "hello"}]], {}, lambda *_: None)
+        backend.answer([[{"role": "user", "content": "hello"}]], {}, 256, lambda *_: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_memory() -> Iterator[None]:
+    """Keep vLLM from what it takes unasked: on a CPU, nearly all memory of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+        patch.setenv("VLLM_NO_USAGE_STATS", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a two-layer Llama of random weights and a tokenizer of single bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("tiny-llama")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    fast.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-    fast.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_tiny_llama(folder)
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not HAS_VLLM, reason="vllm is not installed")
-def test_random_model_is_held_to_the_schema(tiny_llama: Path) -> None:
-    settings = Llm(model=str(tiny_llama), max_tokens=800, batch_size=4)
-    backend = load_backend("vllm", settings)
-    prompts = [f"A mic for my son, number {n}" for n in range(6)] + ["too long " * 500]
-    conversations: list[Conversation] = [[{"role": "user", "content": p}] for p in prompts]
-    taken: dict[int, Reply] = {}
-    backend.answer(conversations, json_schema(ReviewKeywords), taken.__setitem__)
-    assert sorted(taken) == list(range(7))
-    assert taken[6].text is None
-    assert str(taken[6].problem).startswith("rejected: ")
-    answered = [taken[n] for n in range(6) if taken[n].problem is None]
-    assert answered
-    for reply in answered:
-        ReviewKeywords.model_validate(json.loads(str(reply.text)))
+@pytest.fixture(scope="module")
+def backend(tiny_llama: Path) -> Backend:
+    return load_backend("vllm", Llm(model=str(tiny_llama), max_tokens=600, batch_size=300))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not HAS_VLLM, reason="vllm is not installed")
-def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    backend = load_backend("vllm", Llm(model=str(tmp_path / "nowhere")))
-    with pytest.raises(UserError, match="nowhere"):
-        backend.answer([[{"role": "user", "content": "hello"}]], {}, lambda *_: None)
+def reviews(count: int) -> list[str]:
+    return [f"A mic for my son, number {n}, at school and on the road." for n in range(count)]
+
+
+class TestInProcess:
+    pytestmark = needs_vllm
+
+    def test_hundreds_of_reviews_in_one_batch_all_fill_in_the_form(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
+        with Store(tmp_path / "s") as store:
+            arguments = (reviews(300), KEYWORD_INSTRUCTIONS, ReviewKeywords, backend, store)
+            answers, tally = ask(*arguments)
+            assert tally.asked == 300
+            kinds = {answer.reason for answer in answers if answer.value is None}
+            assert kinds <= {"cut off: 1200 tokens were not enough (llm.max_tokens)"}
+            assert sum(answer.value is not None for answer in answers) >= 290
+            assert len(store) == 300 + tally.asked_again
+            words = sum(len(text) for text in (KEYWORD_INSTRUCTIONS, reviews(1)[0]))
+            assert tally.tokens_in >= 300 * words  # a token is a byte
+            assert 0 < tally.tokens_out <= 300 * 600 + tally.asked_again * 1200
+            again, tally = ask(*arguments)
+        assert again == answers
+        assert (tally.asked, tally.asked_again) == (0, 0)
+
+    def test_prompt_too_long_for_the_model_is_rejected_alone(self, backend: Backend) -> None:
+        prompts = ["short", "too long " * 2000, "brief"]
+        conversations: list[Conversation] = [[{"role": "user", "content": p}] for p in prompts]
+        taken: dict[int, Reply] = {}
+        backend.answer(conversations, json_schema(ReviewKeywords), 600, taken.__setitem__)
+        assert [taken[n].text is None for n in range(3)] == [False, True, False]
+        assert str(taken[1].problem).startswith("rejected: ")
+
+    def test_answer_without_room_is_cut_off(self, backend: Backend) -> None:
+        taken: dict[int, Reply] = {}
+        conversation: Conversation = [{"role": "user", "content": "hello"}]
+        backend.answer([conversation], json_schema(ReviewKeywords), 3, taken.__setitem__)
+        assert taken[0].is_cut_off
+
+    def test_model_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        missing = load_backend("vllm", Llm(model=str(tmp_path / "nowhere")))
+        with pytest.raises(UserError, match="nowhere"):
+            missing.answer([[{"role": "user", "content": "hello"}]], {}, 256, lambda *_: None)
+
+
+@pytest.fixture
+def server(tiny_llama: Path, tmp_path: Path) -> Iterator[VllmServer]:
+    one = VllmServer(tiny_llama, tmp_path / "vllm.log")
+    one.start()
+    yield one
+    one.kill()
+
+
+class TestServer:
+    pytestmark = needs_vllm
+
+    def test_server_killed_in_mid_stage_loses_nothing_and_hears_nothing_twice(
+        self, server: VllmServer, tiny_llama: Path, tmp_path: Path
+    ) -> None:
+        count = 60
+        proxy = CountingProxy(server.port)
+        stage = keywords_stage(tmp_path, tiny_llama, proxy.url, count)
+        with subprocess.Popen(stage, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+            while len(proxy.answered) < count // 3:
+                assert run.poll() is None, run.stderr and run.stderr.read()
+            server.kill()
+            heard = len(proxy.answered)
+            assert heard < count
+            server.start()
+            _, said = run.communicate(timeout=300)
+        assert run.returncode == 0, said
+
+        assert len(set(proxy.answered)) == len(proxy.answered) >= count
+        lost = len(proxy.asked) - len(proxy.answered)
+        assert 0 < lost <= CONCURRENCY  # what was under way when the server died
+        table = tables.read(tmp_path / "keywords.parquet", tables.KEYWORDS)
+        assert table.height == count
+        assert set(table["reason"].drop_nulls().str.split(":").list.first()) <= {"cut off"}
+        assert (table["status"] == "ok").sum() >= 0.9 * count
+
+        before = len(proxy.asked)
+        first = (tmp_path / "keywords.parquet").read_bytes()
+        subprocess.run(stage, cwd=ROOT, check=True)
+        assert len(proxy.asked) == before
+        assert (tmp_path / "keywords.parquet").read_bytes() == first
+        proxy.close()
+
+
+def keywords_stage(folder: Path, model: Path, url: str, count: int) -> list[str]:
+    """Write parameters and reviews into the folder, return the command that reads them."""
+    params = yaml.safe_load((ROOT / "recipes" / "sample.yaml").read_text())
+    params["keywords"] = {"backend": "openai"}
+    params["llm"] = {
+        "model": str(model),
+        "base_url": url,
+        "concurrency": CONCURRENCY,
+        "max_retries": 40,
+        "max_tokens": 600,
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    at = datetime(2020, 1, 1, tzinfo=UTC)
+    events = pl.DataFrame(
+        [
+            (f"e{n:03d}", "u", "i", at, "rate", 5.0, None, text, "fit")
+            for n, text in enumerate(reviews(count))
+        ],
+        schema=tables.SPLIT_EVENTS.columns,
+        orient="row",
+    )
+    tables.write(events, folder / "events.parquet", tables.SPLIT_EVENTS)
+    names = {
+        "--params": "params.yaml",
+        "--events": "events.parquet",
+        "--store": "store",
+        "--keywords": "keywords.parquet",
+        "--metrics": "keywords.json",
+    }
+    options = [word for flag, name in names.items() for word in (flag, str(folder / name))]
+    return [sys.executable, "-m", "stages.enrich.keywords", *options]
