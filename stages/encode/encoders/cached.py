@@ -105,7 +105,7 @@ class CachedEncoder:
                     chunk = missing[start : start + _FLUSH]
                     encoded = encoder.encode([text_of[key] for key in chunk], kind)
                     new = {key: _pack(encoded, row) for row, key in enumerate(chunk)}
-                    store.put_many(new)
+                    store.put_many(new, f"{kind} vectors of {encoder.model_hash[:8]}")
                     known.update(new)
                     bar.update(len(chunk))
         log.info("%d %s texts: %d encoded, the rest kept", len(texts), kind, len(missing))

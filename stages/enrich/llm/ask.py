@@ -126,7 +126,7 @@ def _replies(
             def take(position: int, reply: Reply) -> None:
                 key = keys[missing[position]]
                 entry = {"text": reply.text, "problem": reply.problem}
-                store.put_many({key: json.dumps(entry).encode()})
+                store.put_many({key: json.dumps(entry).encode()}, f"answers of {backend.model}")
                 known[key] = reply
                 bar.update()
 
