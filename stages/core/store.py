@@ -155,9 +155,8 @@ class Store:
                         (max_bytes,),
                     )
             forgotten = self._connection.total_changes - before
-            if forgotten:
-                self._connection.execute("VACUUM")
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return forgotten
 
     def export(self, path: Path) -> None:
