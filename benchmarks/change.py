@@ -136,8 +136,14 @@ def run(folder: Path, store: str, *module: str) -> Cost:
 
 
 def run_all(folder: Path, store: str) -> dict[str, Cost]:
-    """Run the measured stages in turn."""
-    return {stage: run(folder, store, *module) for stage, module in STAGES.items()}
+    """Run the measured stages in turn, telling of each, for it may take minutes."""
+    costs = {}
+    for stage, module in STAGES.items():
+        costs[stage] = cost = run(folder, store, *module)
+        typer.echo(
+            f"{folder.name}, {store}: {stage} {cost.wall:.1f} s ({cost.processor:.1f})", err=True
+        )
+    return costs
 
 
 def prepare(folder: Path, params: dict[str, Any]) -> None:
