@@ -33,6 +33,7 @@ bench: $(SPARK)
 	python -m benchmarks.ingest
 	python -m benchmarks.search
 	python -m benchmarks.noop
+	python -m benchmarks.change
 	python -m benchmarks.hotness
 	python -m benchmarks.topk
 	python -m benchmarks.als

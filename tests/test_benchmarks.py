@@ -1,6 +1,7 @@
 """Parts of the benchmarks that can be wrong without showing it."""
 
 import gzip
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
-from benchmarks import als, hotness, permuted, topk, two_tower
+from benchmarks import als, change, hotness, permuted, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
 from stages.core import tables
@@ -208,3 +209,44 @@ def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
     assert "| ours | 2.00 | 40 |" in said
     assert "learns from 4.0 times" in said
     assert "1.5 times as its network alone" in said
+
+
+def test_a_share_of_the_reviews_changes_and_nothing_else() -> None:
+    texts = [None if n % 3 == 0 else f"t{n}" for n in range(300)]
+    events = pl.DataFrame({"event_id": [f"e{n:03d}" for n in range(300)], "text": texts})
+    changed = change.change_reviews(events, 0.02)
+    differs = changed["text"].ne_missing(events["text"])
+    assert differs.sum() == 4
+    assert changed["text"].null_count() == 100
+    assert changed["event_id"].equals(events["event_id"])
+
+
+def test_one_item_changes() -> None:
+    items = pl.DataFrame(
+        {"item_id": ["b", "a", "c"], "title": ["B", "A", None], "description": ["x", None, None]}
+    )
+    changed = change.change_item(items)
+    assert changed["title"].to_list() == ["B", "Renamed A", None]
+    assert changed["description"].is_null().to_list() == [False, False, True]
+    assert changed["description"][0] == "x"
+
+
+def test_shares_of_a_change_leave_start_up_out() -> None:
+    def costs(seconds: float) -> dict[str, change.Cost]:
+        return {stage: change.Cost(2 * seconds, seconds) for stage in change.STAGES}
+
+    said = change.report({"full": costs(52.0), "few": costs(3.0), "none": costs(1.9)}, costs(2.0))
+    assert "| stage | start-up | full | few | none |" in said
+    assert "| keywords | 4.0 (2.0) | 104.0 (52.0) | 6.0 (3.0), 2.0% | 3.8 (1.9), 0.0% |" in said
+
+
+def test_the_summariser_answers_in_the_servers_protocol() -> None:
+    from openai import OpenAI
+
+    with change.summariser() as url:
+        asked = [{"role": "user", "content": "A strap. " * 99}]
+        said = OpenAI(base_url=url, api_key="none").chat.completions.create(
+            model="any", messages=asked
+        )
+    answer = json.loads(said.choices[0].message.content or "")
+    assert answer == {"summary": ("A strap. " * 99)[:200]}

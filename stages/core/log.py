@@ -39,11 +39,15 @@ class UserError(Exception):
     """Bad input or parameters: the message names the file, the row or key, and what to do."""
 
 
-def run(command: Any) -> None:
-    """Run `command` as a Typer program in which a `UserError` is one sentence and exit status 1."""
+def run(*commands: Any) -> None:
+    """Run a Typer program, of one command or several named as their functions.
+
+    A `UserError` is one sentence and exit status 1.
+    """
     # Rich help and tracebacks cost a tenth of a second on every start.
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
+    for command in commands:
+        app.command()(command)
     try:
         app()
     except UserError as error:

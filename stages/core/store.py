@@ -5,18 +5,25 @@ model, the messages, the schema; the model and the text), so a store may be shar
 deleted at any time.
 """
 
+import contextlib
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
 from stages.core.log import UserError
+from stages.core.storage import atomic_file
 
 _CHUNK = 500
+_WAIT_S = 60
+_LAYOUT = 1
+_BYTES = "length(CAST(key AS BLOB)) + length(value)"
 
 
 def content_hash(*parts: Any) -> str:
@@ -25,29 +32,45 @@ def content_hash(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+@dataclass(frozen=True)
+class Size:
+    """How much of one kind a store holds.
+
+    Attributes:
+        kind: what `put_many` was told; empty where it was told nothing.
+        entries: how many.
+        bytes: of keys and values.
+        first_used: earliest of the days of last use, in days since 1970.
+        last_used: latest of them.
+    """
+
+    kind: str
+    entries: int
+    bytes: int
+    first_used: int
+    last_used: int
+
+
 class Store:
-    """Bytes under string keys in one SQLite file.
+    """Bytes under string keys in one SQLite file, each with its kind and the day of its last use.
 
     A `put_many` that has returned outlives any kill of the process. A power cut may cost the last
     of them, but never the file. Several threads and processes may hold one store. Use as a context
-    manager.
+    manager. A store of an earlier layout is brought to the present one when it is opened.
 
     Raises:
-        UserError: the file cannot be opened, or is no store.
+        UserError: the file cannot be opened, is no store, or is one of a later version.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._lock = Lock()
         try:
-            self._connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+            self._log_ahead()
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            with self._connection:
-                self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS entries"
-                    " (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-                )
+            self._lay_out()
         except sqlite3.DatabaseError as error:
             remedy = (
                 "make its folder writable and end other programs that hold it"
@@ -57,25 +80,41 @@ class Store:
             raise UserError(f"{path} cannot be used as a store ({error}); {remedy}") from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the values of those keys that are present."""
-        wanted = list(dict.fromkeys(keys))
+        """Return the values of those keys that are present, and note that they were used today."""
+        wanted = sorted(set(keys))
         found: dict[str, bytes] = {}
+        stale: list[str] = []
+        today = _today()
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             with self._lock:
-                found.update(
-                    self._connection.execute(
-                        f"SELECT key, value FROM entries WHERE key IN ({marks})", chunk
-                    )
+                rows = self._connection.execute(
+                    f"SELECT key, value, used FROM entries WHERE key IN ({marks})", chunk
+                ).fetchall()
+            found.update((key, value) for key, value, _ in rows)
+            stale += [key for key, _, used in rows if used < today]
+        # At most once a day and entry; a reader who cannot write reads all the same.
+        if stale:
+            with contextlib.suppress(sqlite3.OperationalError), self._lock, self._connection:
+                self._connection.executemany(
+                    "UPDATE entries SET used = ? WHERE key = ?", ((today, key) for key in stale)
                 )
         return found
 
-    def put_many(self, entries: Mapping[str, bytes]) -> None:
-        """Keep the entries in one transaction; an existing key is replaced."""
+    def put_many(self, entries: Mapping[str, bytes], kind: str = "") -> None:
+        """Keep the entries in one transaction; an existing key is replaced.
+
+        Args:
+            entries: values by key.
+            kind: what they are, such as the model's name; sizes are told by it.
+        """
+        today = _today()
         with self._lock, self._connection:
             self._connection.executemany(
-                "INSERT OR REPLACE INTO entries (key, value) VALUES (?, ?)", entries.items()
+                "INSERT INTO entries (key, value, kind, used) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
+                " DO UPDATE SET value = excluded.value, kind = excluded.kind, used = excluded.used",
+                ((key, value, kind, today) for key, value in entries.items()),
             )
 
     def delete_many(self, keys: Iterable[str]) -> None:
@@ -85,9 +124,84 @@ class Store:
                 "DELETE FROM entries WHERE key = ?", ((key,) for key in keys)
             )
 
+    def sizes(self) -> list[Size]:
+        """Return how much of each kind there is, sorted by kind."""
+        with self._lock:
+            rows = self._connection.execute(
+                f"SELECT kind, count(*), sum({_BYTES}), min(used), max(used) FROM entries"
+                " GROUP BY kind ORDER BY kind"
+            ).fetchall()
+        return [Size(*row) for row in rows]
+
+    def prune(self, unused_days: int | None = None, max_bytes: int | None = None) -> int:
+        """Forget entries, give their room back to the disk, and return how many they were.
+
+        Args:
+            unused_days: those that nobody read or wrote for more days than these.
+            max_bytes: of what is left, the longest unused, until keys and values are no more.
+        """
+        with self._lock:
+            before = self._connection.total_changes
+            with self._connection:
+                if unused_days is not None:
+                    self._connection.execute(
+                        "DELETE FROM entries WHERE used < ?", (_today() - unused_days,)
+                    )
+                if max_bytes is not None:
+                    self._connection.execute(
+                        "DELETE FROM entries WHERE id IN (SELECT id FROM (SELECT id,"
+                        f" sum({_BYTES}) OVER (ORDER BY used DESC, id DESC) AS upto FROM entries)"
+                        " WHERE upto > ?)",
+                        (max_bytes,),
+                    )
+            forgotten = self._connection.total_changes - before
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return forgotten
+
+    def export(self, path: Path) -> None:
+        """Write what is here now as one file that another machine can open or merge.
+
+        Raises:
+            UserError: the file is there already.
+        """
+        if path.exists():
+            raise UserError(f"{path} is there already; delete it, or merge into it")
+        with atomic_file(path) as temporary, self._lock:
+            self._connection.execute("VACUUM INTO ?", (str(temporary),))
+
+    def merge(self, path: Path) -> int:
+        """Take over the entries of another store whose keys are not here; return how many.
+
+        Of a key that both have, the value here stays and the later day of use counts, so that
+        merging twice is merging once.
+
+        Raises:
+            UserError: there is no such store.
+        """
+        if not path.is_file():
+            raise UserError(f"{path}: no such store; make it by `python -m stages.store export`")
+        with Store(path):  # Brings an earlier layout to the present one.
+            pass
+        with self._lock:
+            self._connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+            try:
+                with self._connection:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    before = self._count()
+                    self._connection.execute(
+                        "INSERT INTO entries (key, value, kind, used)"
+                        " SELECT key, value, kind, used FROM other.entries WHERE true"
+                        " ON CONFLICT (key) DO UPDATE SET used = excluded.used"
+                        " WHERE excluded.used > used"
+                    )
+                    return self._count() - before
+            finally:
+                self._connection.execute("DETACH DATABASE other")
+
     def __len__(self) -> int:
         with self._lock:
-            return int(self._connection.execute("SELECT count(*) FROM entries").fetchone()[0])
+            return self._count()
 
     def __enter__(self) -> Self:
         return self
@@ -99,3 +213,55 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         self._connection.close()
+
+    def _count(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM main.entries").fetchone()[0])
+
+    def _log_ahead(self) -> None:
+        """Switch to a write-ahead log, for which SQLite itself does not wait where others open."""
+        until = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+
+    def _lay_out(self) -> None:
+        """Make the table, or make it of that of an earlier layout: in one transaction, once."""
+        if self._layout() == _LAYOUT:
+            return
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            found = self._layout()
+            if found > _LAYOUT:
+                raise UserError(f"{self._path} is a store of a later version; upgrade, or move it")
+            if found == _LAYOUT:
+                return
+            earlier = self._connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'entries'"
+            ).fetchone()
+            if earlier:
+                self._connection.execute("ALTER TABLE entries RENAME TO earlier")
+            # Values stand in a table by row number: in an index they would be cut into pages.
+            self._connection.execute(
+                "CREATE TABLE entries (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,"
+                " value BLOB NOT NULL, kind TEXT NOT NULL DEFAULT '',"
+                " used INTEGER NOT NULL DEFAULT 0)"
+            )
+            if earlier:
+                self._connection.execute(
+                    "INSERT INTO entries (key, value, used) SELECT key, value, ? FROM earlier",
+                    (_today(),),
+                )
+                self._connection.execute("DROP TABLE earlier")
+            self._connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+
+    def _layout(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _today() -> int:
+    return int(time.time() // 86_400)

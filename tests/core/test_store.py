@@ -1,8 +1,10 @@
 """The store: what was put is there, whoever put it and however its process ended."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 
 from stages.core.log import UserError
 from stages.core.store import Store, content_hash
+
+DAY = 86_400
+NOW = 1_800_000_000
 
 WRITER = """
 import sys, time
@@ -81,6 +86,128 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
         assert process.returncode == 0
     with Store(tmp_path / "s") as store:
         assert len(store) == 300
+
+
+SHARER = """
+import sys
+from pathlib import Path
+from stages.core.store import Store
+sys.stdin.readline()
+for n in range(30):
+    with Store(Path(sys.argv[1])) as store:
+        found = store.get_many(f"k{m}" for m in range(n + 1))
+        assert all(value == key.encode() * 700 for key, value in found.items())
+        store.put_many({f"k{m}": f"k{m}".encode() * 700 for m in (n, n + 1)})
+        assert {f"k{m}" for m in range(n + 2)} <= store.get_many(f"k{m}" for m in range(99)).keys()
+"""
+
+
+@pytest.mark.parametrize("layout", ["none", "earlier"])
+def test_several_processes_open_read_and_write_one_store(tmp_path: Path, layout: str) -> None:
+    if layout == "earlier":
+        earlier(tmp_path / "s", {"k0": b"k0" * 700})
+    command = [sys.executable, "-c", SHARER, str(tmp_path / "s")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(6)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    assert [process.wait() for process in processes] == [0] * 6
+    with Store(tmp_path / "s") as store:
+        assert len(store) == 31
+
+
+def earlier(path: Path, entries: dict[str, bytes]) -> None:
+    """A store as it was before it knew kinds and days."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(
+            "CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+        )
+        connection.executemany("INSERT INTO entries VALUES (?, ?)", entries.items())
+    connection.close()
+
+
+def test_an_earlier_layout_is_brought_to_the_present_one(tmp_path: Path) -> None:
+    entries = {f"k{n}": bytes([n]) * 2000 for n in range(100)}
+    earlier(tmp_path / "s", entries)
+    for _ in range(2):
+        with Store(tmp_path / "s") as store:
+            assert store.get_many(entries) == entries
+            assert store.prune(unused_days=0) == 0
+            assert [(size.kind, size.entries) for size in store.sizes()] == [("", 100)]
+
+
+def test_a_later_layout_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "s") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(UserError, match="later version"):
+        Store(tmp_path / "s")
+
+
+def on_day(monkeypatch: pytest.MonkeyPatch, day: int) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW + day * DAY)
+
+
+def test_what_nobody_used_is_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path / "s") as store:
+        on_day(monkeypatch, 0)
+        store.put_many({"read": b"1", "idle": b"2", "again": b"3"})
+        on_day(monkeypatch, 5)
+        store.get_many(["read"])
+        store.put_many({"again": b"4"})
+        on_day(monkeypatch, 10)
+        assert store.prune(unused_days=10) == 0
+        assert store.prune(unused_days=9) == 1
+        assert store.prune() == 0
+    with Store(tmp_path / "s") as store:
+        assert store.get_many(["read", "idle", "again"]) == {"read": b"1", "again": b"4"}
+
+
+def test_the_longest_unused_leave_until_the_rest_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "s") as store:
+        for day, name in enumerate("abcd"):
+            on_day(monkeypatch, day)
+            store.put_many({name: b"x" * 99_999}, kind="letters")
+        on_day(monkeypatch, 9)
+        store.get_many(["a"])
+        assert store.prune(max_bytes=400_000) == 0
+        assert store.prune(max_bytes=299_999) == 2
+        assert set(store.get_many("abcd")) == {"a", "d"}
+        assert 200_000 < (tmp_path / "s").stat().st_size < 250_000
+        assert [(size.kind, size.entries, size.bytes) for size in store.sizes()] == [
+            ("letters", 2, 200_000)
+        ]
+        assert store.prune(max_bytes=0) == 2
+        assert store.sizes() == []
+
+
+def test_merging_twice_is_merging_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_day(monkeypatch, 0)
+    with Store(tmp_path / "here") as store:
+        store.put_many({"a": b"mine", "b": b"1"}, kind="x")
+    on_day(monkeypatch, 3)
+    with Store(tmp_path / "there") as store:
+        store.put_many({"a": b"theirs", "c": b"2"}, kind="y")
+        store.export(tmp_path / "moved")
+        with pytest.raises(UserError, match="already"):
+            store.export(tmp_path / "moved")
+    with Store(tmp_path / "here") as store:
+        assert [store.merge(tmp_path / "moved") for _ in range(2)] == [1, 0]
+        assert store.get_many("b") == {"b": b"1"}
+        sizes = store.sizes()
+        on_day(monkeypatch, 4)
+        assert [(s.kind, s.entries) for s in sizes] == [("x", 2), ("y", 1)]
+        assert store.get_many("abc") == {"a": b"mine", "b": b"1", "c": b"2"}
+        with pytest.raises(UserError, match="no such store"):
+            store.merge(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    earlier(tmp_path / "old", {"d": b"4"})
+    with Store(tmp_path / "here") as store:
+        assert store.merge(tmp_path / "old") == 1
+        assert len(store) == 4
 
 
 def test_several_threads_share_one_store(tmp_path: Path) -> None:

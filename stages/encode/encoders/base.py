@@ -41,8 +41,15 @@ class TextEncoder(Protocol):
         """Length of a dense vector."""
         ...
 
-    def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
-        """Encode texts in the order given."""
+    def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
+        """Encode texts in the order given.
+
+        Args:
+            texts: what is encoded.
+            kind: how they are read.
+            fixed_shape: give each text the same bits whatever other texts are encoded with it, at
+                the price of filling up batches; for vectors that are kept.
+        """
         ...
 
 

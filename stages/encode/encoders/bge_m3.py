@@ -36,8 +36,11 @@ class BgeM3Encoder:
             tokenizer_settings(self._model.tokenizer),
         )
 
-    def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
-        """Encode texts. Sparse keys are token ids as text, as FlagEmbedding gives them."""
+    def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
+        """Encode texts. Sparse keys are token ids as text, as FlagEmbedding gives them.
+
+        FlagEmbedding pads batches as it sees fit, so `fixed_shape` cannot be had.
+        """
         is_query = kind == "query"
         output = self._model.encode(
             list(texts),

@@ -83,8 +83,8 @@ class CachedEncoder:
     def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
         """Encode texts, asking the model only for those whose vectors the store lacks.
 
-        New texts are encoded longest first, so that a batch pads little; the order of batches
-        depends on the texts alone, so that equal inputs give equal bits.
+        New texts are encoded longest first, so that a batch pads little, and in batches of a fixed
+        shape, so that a vector has the same bits whichever texts were kept before.
         """
         encoder = self.model
         if not texts:
@@ -103,9 +103,11 @@ class CachedEncoder:
             with progress(total=len(missing), desc="encode", unit="text") as bar:
                 for start in range(0, len(missing), _FLUSH):
                     chunk = missing[start : start + _FLUSH]
-                    encoded = encoder.encode([text_of[key] for key in chunk], kind)
+                    encoded = encoder.encode(
+                        [text_of[key] for key in chunk], kind, fixed_shape=True
+                    )
                     new = {key: _pack(encoded, row) for row, key in enumerate(chunk)}
-                    store.put_many(new)
+                    store.put_many(new, f"{kind} vectors of {encoder.model_hash[:8]}")
                     known.update(new)
                     bar.update(len(chunk))
         log.info("%d %s texts: %d encoded, the rest kept", len(texts), kind, len(missing))

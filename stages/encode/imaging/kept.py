@@ -54,7 +54,7 @@ def encode_files(
             if pictures:
                 encoded = encoder.encode(list(pictures.values())).astype("<f4")
                 new = {key: row.tobytes() for key, row in zip(pictures, encoded, strict=True)}
-                kept.put_many(new)
+                kept.put_many(new, f"picture vectors of {encoder.model_hash[:8]}")
                 known.update(new)
             asked += len(pictures)
             for row, key in enumerate(keys, start):

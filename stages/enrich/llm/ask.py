@@ -171,7 +171,8 @@ def _replies(
 
             def take(asked: list[str], position: int, reply: Reply) -> None:
                 key = asked[position]
-                store.put_many({key: json.dumps(asdict(reply)).encode()})
+                entry = json.dumps(asdict(reply)).encode()
+                store.put_many({key: entry}, f"answers of {backend.model}")
                 known[key] = reply
                 bar.update()
 

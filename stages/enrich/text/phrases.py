@@ -61,11 +61,11 @@ def extract_phrases(
             known[keys[text]] = found
             fresh[keys[text]] = json.dumps(found).encode()
             if store is not None and len(fresh) >= _PER_COMMIT:
-                store.put_many(fresh)
+                store.put_many(fresh, "keywords by yake")
                 fresh.clear()
     finally:
         if store is not None and fresh:
-            store.put_many(fresh)
+            store.put_many(fresh, "keywords by yake")
     return [known[keys[text]] for text in texts]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.core.log import UserError
+from stages.core.params import Encoder
 from stages.core.store import Store
 from stages.encode.encoders import CachedEncoder, Encoded, load_encoder
 from tests.encode import tiny_models
@@ -21,7 +22,7 @@ class Spent:
         self.model_hash = model_hash
         self.dimension = dimension
 
-    def encode(self, texts: list[str], kind: str) -> Encoded:
+    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
         raise AssertionError(f"asked for {texts}")
 
 
@@ -59,9 +60,33 @@ def test_only_a_changed_text_is_encoded(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"asked for .'cello'"):
         spent(encoder, store).encode([*TEXTS, "cello"], "document")
     fresh = CachedEncoder(settings(bert), tmp_path / "fresh.sqlite")
+    again = fresh.encode([*TEXTS, "harp of wood"], "document")
+    assert changed.dense.tobytes() == again.dense.tobytes()
+
+
+def test_a_vector_has_the_same_bits_in_whatever_company(tmp_path: Path) -> None:
+    """By the packaged model: matrices of its size round by their shape."""
+    texts = [f"{word} {'of loud wood ' * (n % 13)}" for n, word in enumerate(tiny_models.WORDS)]
+    encoder = load_encoder(Encoder())
+    together = encoder.encode(texts, "document", fixed_shape=True).dense
+    free = encoder.encode(texts, "document").dense
+    np.testing.assert_allclose(together, free, atol=1e-6)
+    for part in (texts[3:4], texts[::5], texts[::-1]):
+        alone = encoder.encode(part, "document", fixed_shape=True).dense
+        rows = [texts.index(text) for text in part]
+        assert alone.tobytes() == np.ascontiguousarray(together[rows]).tobytes()
+
+
+def test_fixed_shapes_read_prompts_and_cut_as_free_ones_do(bert: Path) -> None:
+    encoder = load_encoder(settings(bert, max_doc_length=20, batch_size=4))
+    encoder._model.prompts = {"document": "gift for a loud child on stage "}
+    texts = ["wood", "harp " * 12, "harp " * 40, ""]
     np.testing.assert_allclose(
-        changed.dense, fresh.encode([*TEXTS, "harp of wood"], "document").dense, atol=1e-6
+        encoder.encode(texts, "document", fixed_shape=True).dense,
+        encoder.encode(texts, "document").dense,
+        atol=1e-6,
     )
+    assert encoder.encode([], "document", fixed_shape=True).dense.shape == (0, 16)
 
 
 def test_queries_documents_and_models_are_kept_apart(bert: Path, tmp_path: Path) -> None:
@@ -91,7 +116,7 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def encode(self, texts: list[str], kind: str) -> Encoded:
+    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
         self.asked += texts
         return Encoded(np.array([[len(text)] for text in texts], np.float32))
 

@@ -1,0 +1,253 @@
+"""What a change costs: 1 % of the reviews, then one item's metadata, in a shop that was run before.
+
+The stages `keywords`, `summaries`, `documents` and `embed` run on a generated shop with an empty
+store, again after each change, and at last once more with another empty store, whose tables must be
+the same bytes. Summaries are asked of a server of this process, which answers at once with the
+first words of its prompt, so that their cost is that of asking.
+
+Shares are of processor seconds without start-up: modules and models are loaded by every run. What
+that costs is measured by the same stages on a shop of the smallest size, run again with a full
+store.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+import yaml
+
+from stages.core import files, tables
+from stages.core.store import Store
+
+WANTED = 0.03
+PREPARED = ("stages.prepare.ingest", "stages.prepare.split", "stages.encode.base")
+STAGES = {
+    "keywords": ("stages.enrich.keywords",),
+    "summaries": ("stages.enrich.summaries",),
+    "documents": ("stages.enrich.documents",),
+    "embed": ("stages.encode.embed", "base"),
+}
+TABLES = (
+    files.KEYWORDS,
+    files.SUMMARIES,
+    files.DOCUMENTS,
+    files.EMBEDDINGS / "base.parquet",
+)
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one run of a stage, on the clock and of the processor."""
+
+    wall: float
+    processor: float
+
+
+@contextmanager
+def summariser() -> Iterator[str]:
+    """Serve chat completions that quote the prompt; yield the server's address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            summary = asked["messages"][-1]["content"][:200]
+            message = {"role": "assistant", "content": json.dumps({"summary": summary})}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            said = {"id": "0", "object": "chat.completion", "created": 0, "model": asked["model"]}
+            body = json.dumps(said | {"choices": [choice]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        server.shutdown()
+
+
+def recipe(reviews: int, items: int, quoted: int, url: str) -> dict[str, Any]:
+    """Return the parameters of the shop."""
+    return {
+        "ingest": {
+            "sample": {
+                "reviews": reviews,
+                "items": items,
+                "users": max(20, reviews // 10),
+                "impressions": 0,
+                "pictures": 0,
+            }
+        },
+        "llm": {"model": "first-words", "base_url": url},
+        "summaries": {"use_llm": True, "min_chars": 50},
+        "documents": {"reviews": quoted},
+        "encoder": {"kind": "minilm", "max_doc_length": 128},
+    }
+
+
+def run(folder: Path, store: str, *module: str) -> Cost:
+    """Run a stage script in `folder`.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "WINNOW_STORE": str(folder / store),
+        "OPENAI_API_KEY": "none",
+    }
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", *module],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wall = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{' '.join(module)} failed: {done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    return Cost(wall, spent)
+
+
+def run_all(folder: Path, store: str) -> dict[str, Cost]:
+    """Run the measured stages in turn, telling of each, for it may take minutes."""
+    costs = {}
+    for stage, module in STAGES.items():
+        costs[stage] = cost = run(folder, store, *module)
+        typer.echo(
+            f"{folder.name}, {store}: {stage} {cost.wall:.1f} s ({cost.processor:.1f})", err=True
+        )
+    return costs
+
+
+def prepare(folder: Path, params: dict[str, Any]) -> None:
+    """Generate and split a shop."""
+    folder.mkdir(parents=True)
+    (folder / files.PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+    for module in PREPARED:
+        run(folder, "unused", module)
+
+
+def change_reviews(events: pl.DataFrame, share: float) -> pl.DataFrame:
+    """Return the events with a sentence more in a share of the reviews."""
+    written = pl.col("text").is_not_null()
+    chosen = written & (written.cum_sum() % round(1 / share) == 0)
+    more = pl.col("text") + " My neighbour borrowed it twice."
+    return events.with_columns(text=pl.when(chosen).then(more).otherwise(pl.col("text")))
+
+
+def change_item(items: pl.DataFrame) -> pl.DataFrame:
+    """Return the items with another title and description of one."""
+    first = pl.col("item_id") == pl.col("item_id").min()
+    return items.with_columns(
+        pl.when(first).then(pl.lit("Renamed ") + pl.col("title")).otherwise("title").alias("title"),
+        pl.when(first)
+        .then(pl.lit("Now of better make. ") + pl.col("description").fill_null("It is new. " * 9))
+        .otherwise("description")
+        .alias("description"),
+    )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the hash of each table that was made."""
+    return {path.name: hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in TABLES}
+
+
+def kept(folder: Path, store: str) -> int:
+    """Return how many passages' vectors a store of the shop holds."""
+    with Store(folder / store / files.VECTOR_STORE.name) as opened:
+        return len(opened)
+
+
+def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
+    """Return the Markdown table of the runs, the first of which is the full one."""
+    full, *changes = runs
+    lines = [
+        "| stage | start-up | " + full + " | " + " | ".join(changes) + " |",
+        "|---|---|---|" + "---|" * len(changes),
+    ]
+    for stage in STAGES:
+        at_start, whole = start[stage], runs[full][stage]
+        work = max(whole.processor - at_start.processor, 1e-9)
+        cells = [f"{cost.wall:.1f} ({cost.processor:.1f})" for cost in (at_start, whole)]
+        for change in changes:
+            cost = runs[change][stage]
+            share = max(cost.processor - at_start.processor, 0.0) / work
+            cells.append(f"{cost.wall:.1f} ({cost.processor:.1f}), {share:.1%}")
+        lines.append(f"| {stage} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(
+    reviews: Annotated[int, typer.Option(help="Reviews of the shop.")] = 50_000,
+    items: Annotated[int, typer.Option(help="Items of the shop.")] = 250,
+    quoted: Annotated[int, typer.Option(help="Reviews of an item that are encoded.")] = 80,
+    share: Annotated[float, typer.Option(help="Share of the reviews that change.")] = 0.01,
+) -> None:
+    """Print seconds, processor seconds and shares of the full cost."""
+    with summariser() as url, tempfile.TemporaryDirectory(prefix="winnow-bench-") as name:
+        small, shop = Path(name) / "small", Path(name) / "shop"
+        prepare(small, recipe(200, 20, quoted, url))
+        run_all(small, "store")
+        start = run_all(small, "store")
+        prepare(shop, recipe(reviews, items, quoted, url))
+        runs = {"full": run_all(shop, "store")}
+        passages = [kept(shop, "store")]
+        events = tables.read(shop / files.SPLIT_EVENTS, tables.SPLIT_EVENTS)
+        changed = change_reviews(events, share)
+        tables.write(changed, shop / files.SPLIT_EVENTS, tables.SPLIT_EVENTS)
+        runs[f"{share:.0%} of reviews"] = run_all(shop, "store")
+        passages.append(kept(shop, "store"))
+        known = tables.read(shop / files.ITEMS, tables.ITEMS)
+        tables.write(change_item(known), shop / files.ITEMS, tables.ITEMS)
+        runs["one item"] = run_all(shop, "store")
+        passages.append(kept(shop, "store"))
+        made = digests(shop)
+        run_all(shop, "empty")
+        again = digests(shop)
+    typer.echo(
+        f"{reviews:,} reviews of {items:,} items, {quoted} quoted of each at the most; seconds "
+        "(of the processor), and the share of the full cost without start-up\n"
+    )
+    typer.echo(report(runs, start))
+    new = (f"{after - before:,}" for before, after in pairwise(passages))
+    typer.echo(f"\nPassages encoded: {passages[0]:,} by the full run, then {' and '.join(new)}.")
+    different = [table for table in made if made[table] != again[table]]
+    typer.echo(
+        f"\nAt most {WANTED:.0%} are wanted. Tables that differ from those of a full run with an "
+        f"empty store: {', '.join(different) or 'none'}."
+    )
+    if different:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
