@@ -53,7 +53,7 @@ def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
 
 
 def sorted_rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Return what `rows_of` does, of ids without nulls in a sorted `known`, by binary search."""
-    rows = known.search_sorted(ids)
-    found = known.gather(rows, null_on_oob=True).eq_missing(ids)
-    return np.where(found, rows.cast(pl.Int64), -1)
+    """Return what `rows_of` does, in a sorted `known` without nulls, by binary search."""
+    rows = known.search_sorted(ids.fill_null(""))
+    found = known.gather(rows, null_on_oob=True) == ids
+    return np.where(found.fill_null(False), rows.cast(pl.Int64), -1)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from stages.core.pairs import sorted_rows_of
+
 _HEAVY = 256
 """Entries of a history beyond which it is answered among others of the kind."""
 
@@ -21,8 +23,7 @@ class KnowsItems(ABC):
 
     def knows(self, item_id: str) -> bool:
         """Whether the item can be part of a history."""
-        place = self._item_ids.search_sorted(item_id)
-        return self._item_ids.slice(place, 1).to_list() == [item_id]
+        return bool(sorted_rows_of(pl.Series([item_id]), self._item_ids)[0] >= 0)
 
 
 def in_chunks(queries: pl.DataFrame, count: int) -> Iterator[pl.DataFrame]:
@@ -57,9 +58,8 @@ def past_items(queries: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
         .with_columns(steps=pl.col("timestamp").rank("dense", descending=True).over("query") - 1)
     )
     # Looked up and not joined: a request has a few items, the catalogue may have a million.
-    item = item_ids.search_sorted(past["item_id"]).cast(pl.UInt32).alias("item")
-    known = item_ids.gather(item.clip(upper_bound=max(len(item_ids) - 1, 0)), null_on_oob=True)
-    return past.select("query", item, "steps").filter(known == past["item_id"])
+    item = pl.Series("item", sorted_rows_of(past["item_id"], item_ids))
+    return past.select("query", item, "steps").filter(item >= 0).cast({"item": pl.UInt32})
 
 
 def without_past(

@@ -8,6 +8,7 @@ from typing import Self
 import polars as pl
 
 from stages.core.log import UserError, get_logger
+from stages.core.pairs import sorted_rows_of
 from stages.core.params import Fit, RetrieverName
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
@@ -262,8 +263,5 @@ def folder_of(folder: Path, part: str | None) -> Path:
 
 def _looked_up(table: pl.DataFrame, ids: pl.Series) -> pl.Series:
     """Return the part of each id, null where it is not in the table, sorted by its first column."""
-    known = table.to_series(0)
-    row = known.search_sorted(ids.fill_null(""))
-    is_known = known.gather(row, null_on_oob=True) == ids
-    parts = table[COLUMN].gather(row, null_on_oob=True)
-    return parts.set(~is_known.fill_null(False), None)
+    row = pl.Series(sorted_rows_of(ids, table.to_series(0)))
+    return table[COLUMN].gather(row.set(row < 0, None))

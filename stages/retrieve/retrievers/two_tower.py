@@ -16,6 +16,7 @@ from torch import Tensor
 from stages.core import files
 from stages.core.determinism import seed_everything, torch_device
 from stages.core.log import UserError
+from stages.core.pairs import sorted_rows_of
 from stages.core.params import TwoTower
 from stages.core.search import FlatIndex
 from stages.core.storage import read_json, write_json
@@ -194,8 +195,6 @@ class TwoTowerRetriever(KnowsItems):
         used, place = item.unique(return_inverse=True)
         inputs = self._inputs[used].double()
         history = pooled(inputs, place, weights, lengths.cumsum(0) - lengths)
-        row = self._user_ids.search_sorted(user_ids.fill_null(""))
-        known = self._user_ids.gather(row, null_on_oob=True) == user_ids
-        row = row.set(~known.fill_null(False), len(self._user_ids))
-        rows = torch.from_numpy(row.to_numpy().astype(np.int64))
+        row = sorted_rows_of(user_ids, self._user_ids)
+        rows = torch.from_numpy(np.where(row < 0, len(self._user_ids), row))
         return self._towers.user_vectors(rows, self._users, history).float().numpy()
