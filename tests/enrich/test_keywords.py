@@ -17,8 +17,7 @@ from chat_server import ChatServer
 from stages.core import tables
 from stages.core.params import Keywords, Llm
 from stages.core.store import Store
-from stages.enrich.keywords import ask_keywords, extract_keywords, read_keywords, select_reviews
-from stages.enrich.llm import load_backend
+from stages.enrich.keywords import read_keywords, select_reviews
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +44,7 @@ def read_by_server(
     llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=4)
     keywords = Keywords.model_validate({"backend": "openai"} | settings)
     with Store(store_file) as store:
-        return ask_keywords(review_frame(texts), keywords, load_backend("openai", llm), store)
+        return read_keywords(review_frame(texts), keywords, llm, store)
 
 
 EVENTS = event_frame(
@@ -110,7 +109,7 @@ def test_table_without_a_language_model(backend: str, keywords: list[str], tmp_p
 
 def test_no_reviews_give_an_empty_table(chat_server: ChatServer, tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
-        assert extract_keywords(review_frame([]), Keywords(), store)[0].is_empty()
+        assert read_keywords(review_frame([]), Keywords(), Llm(), store)[0].is_empty()
     table, metrics = read_by_server(chat_server, tmp_path / "s", [])
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
     assert metrics["reviews"] == metrics["asked"] == 0

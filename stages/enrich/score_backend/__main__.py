@@ -117,11 +117,17 @@ def main(
     params = load_params(params_file)
     if part not in PARTS:
         raise UserError(f"--part {part!r} is none of {', '.join(PARTS)}; choose one of them")
+    if params.keywords.language not in (None, "en"):
+        raise UserError(
+            f"{params_file}: keywords.language is {params.keywords.language!r}, and keywords are "
+            "labelled in each review's own language and in English; let it be null or en"
+        )
     reviews = read_labelled(labelled_file)[PARTS[part]]
     scored = {}
     for name in dict.fromkeys(backend or [params.keywords.backend]):
+        own = {"backend": name} | ({"language": None} if name in get_args(Method) else {})
         try:
-            settings = Keywords.model_validate(params.keywords.model_dump() | {"backend": name})
+            settings = Keywords.model_validate(params.keywords.model_dump() | own)
         except ValueError as error:
             raise UserError(
                 f"--backend {name!r} is no keywords.backend; choose one of the README's table"
