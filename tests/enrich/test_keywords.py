@@ -17,7 +17,9 @@ from chat_server import ChatServer
 from stages.core import tables
 from stages.core.params import Keywords, Llm
 from stages.core.store import Store
-from stages.enrich.keywords import read_keywords, select_reviews
+from stages.enrich.keywords import keywords_task, read_keywords, select_reviews
+from stages.enrich.llm import load_backend
+from stages.enrich.llm.questions import Questions
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,6 +132,60 @@ def test_model_answers_become_keywords_in_order_who_when_why(
     assert all(f'"{field}"' in system["content"] for field in ("who", "when", "why"))
 
 
+def answered(texts: list[str], answer: dict[str, list[str]], folder: Path, **settings: Any) -> Any:
+    """Return the keywords of reviews that were all answered so."""
+    keywords = Keywords.model_validate({"backend": "openai"} | settings)
+    llm = Llm(model="tiny", base_url="http://127.0.0.1:9/v1", max_retries=0)
+    questions = Questions(keywords_task(keywords), load_backend("openai", llm))
+    reply = json.dumps({"text": json.dumps({"who": [], "when": [], "why": []} | answer)}).encode()
+    with Store(folder / "s") as store:
+        store.put_many({questions.key(questions.first(text)): reply for text in texts})
+        return read_keywords(review_frame(texts), keywords, llm, store)[0]["keywords"].to_list()
+
+
+def test_stop_words_are_cut_in_the_language_of_the_review(tmp_path: Path) -> None:
+    german = "Für die Tochter gekauft, und sie nimmt es nach dem Baden."
+    answer = {"who": ["die Tochter"], "when": ["nach dem Baden"], "why": ["the most"]}
+    assert answered([german], answer, tmp_path) == [["tochter", "baden", "the most"]]
+    english = "Bought it for my daughter, and she takes it after the bath."
+    assert answered([english], answer, tmp_path) == [["die tochter", "nach dem baden"]]
+
+
+def test_stop_words_are_cut_in_the_language_that_was_asked_for(tmp_path: Path) -> None:
+    german = "Für die Tochter gekauft, und sie nimmt es nach dem Baden."
+    answer = {"who": ["her daughter"], "when": ["after the bath"], "why": ["die cast"]}
+    assert answered([german], answer, tmp_path, language="en") == [
+        ["daughter", "bath", "die cast"],
+    ]
+    answer = {"who": ["para a filha"], "when": ["banho"]}
+    assert answered([german], answer, tmp_path, language="pt") == [["filha", "banho"]]
+    answer = {"who": ["dóttir"], "when": ["eftir bað"]}
+    assert answered([german], answer, tmp_path, language="is") == [["dóttir", "eftir bað"]]
+
+
+def test_language_is_asked_for_and_is_another_question(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    for language in (None, "en", "pt", "en"):
+        read_by_server(chat_server, tmp_path / "s", ["Kids evenings comfort"], language=language)
+    asked = [one["body"]["messages"][0]["content"] for one in chat_server.asked]
+    assert ["in Portuguese." in system for system in asked] == [False, False, True]
+    assert ["in English." in system for system in asked] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backend": "openai", "language": "xx"}, "'xx' is no code of ISO 639-1"),
+        ({"backend": "openai", "language": "english"}, "'english' is no code of ISO 639-1"),
+        ({"backend": "yake", "language": "en"}, "needs a language model, and backend 'yake' is"),
+    ],
+)
+def test_language_that_cannot_be_had_is_refused(settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Keywords.model_validate(settings)
+
+
 def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path) -> None:
     texts = ["good words here", "REFUSE this one", "BROKEN answers come", "BROKEN too", "LONG one"]
     table, metrics = read_by_server(chat_server, tmp_path / "s", texts)
@@ -174,6 +230,7 @@ def stage(folder: Path, *options: str) -> "subprocess.Popen[str]":
         ],
         cwd=ROOT,
         env=os.environ | {"SHOP_KEY": "sesame"},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -238,6 +295,49 @@ def test_failed_reviews_are_asked_anew_on_request(chat_server: ChatServer, tmp_p
         assert len(chat_server.asked) == asked
     metrics = json.loads((tmp_path / "keywords.json").read_text())
     assert (metrics["ok"], metrics["failed"], metrics["from_store"]) == (1, 1, 1)
+
+
+def test_dry_run_tells_what_is_missing_and_does_nothing(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    texts = [f"review number {n}" for n in range(30)]
+    prepare(tmp_path, chat_server.url, texts)
+    before = {path.name for path in tmp_path.iterdir()}
+    said = told(tmp_path)
+    assert said[:5] == [
+        "| tiny | | |",
+        "|---|---|---|",
+        "| reviews | 30 | 30 different |",
+        "| answers in the store | 0 | |",
+        "| missing | 30 | |",
+    ]
+    assert said[-1] == "| time | unknown | until 20 answers have been measured |"
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert chat_server.asked == []
+
+    assert stage(tmp_path).wait() == 0
+    prepare(tmp_path, chat_server.url, [*texts, "one more"])
+    written = (tmp_path / "keywords.parquet").read_bytes()
+    said = told(tmp_path)
+    assert said[4:7] == [
+        "| missing | 1 | |",
+        "| tokens in | 10 | mean of 30 answers to this prompt |",
+        "| tokens out | 3 | mean of 30 answers to this prompt |",
+    ]
+    assert said[7].endswith("s | mean of 30 answers to this prompt |")
+    assert (tmp_path / "keywords.parquet").read_bytes() == written
+    assert len(chat_server.asked) == 30
+
+
+def told(folder: Path) -> list[str]:
+    return str(stage(folder, "--dry-run").communicate()[0]).splitlines()
+
+
+def test_dry_run_without_a_language_model(tmp_path: Path) -> None:
+    prepare(tmp_path, "http://127.0.0.1:9/v1", ["a review"])
+    (tmp_path / "params.yaml").write_text("keywords: {backend: chunks}\n")
+    said = "keywords.backend chunks asks no language model: nothing is paid for"
+    assert told(tmp_path) == [said]
 
 
 @pytest.mark.parametrize("name", ["keywords", "summaries", "queries", "documents"])

@@ -190,6 +190,16 @@ def test_language_model_is_scored_by_its_answers(chat_server: ChatServer, tmp_pa
     ]
 
 
+def test_language_without_labels_is_refused(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("keywords: {backend: openai, language: pt}\n", "utf-8")
+    done = command("--params", str(params))
+    assert done.returncode == 1
+    assert "keywords.language is 'pt', and keywords are labelled in" in done.stderr
+    params.write_text("keywords: {backend: openai, language: en}\n", "utf-8")
+    assert command("--params", str(params), "--backend", "chunks").returncode == 0
+
+
 @pytest.mark.parametrize("options", [("--backend", "best"), ("--part", "some")])
 def test_unknown_choice_is_one_sentence(options: tuple[str, str]) -> None:
     done = command(*options)
