@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Generic
@@ -76,40 +76,37 @@ def ask(
         UserError: the model cannot be had.
     """
     questions = Questions(task, backend)
-    unique = list(dict.fromkeys(texts))
-    first = [questions.first(text) for text in unique]
+    first = {text: questions.first(text) for text in texts}
     if retry_failed:
-        store.delete_many(questions.failed(first, store))
+        store.delete_many(questions.failed(list(first.values()), store))
 
     start = time.monotonic()
-    replies, new = _replies(first, questions, backend, store, task.unit)
-    checked = [questions.check(reply) for reply in replies]
+    asked = {questions.key(question): question for question in first.values()}
+    replies, new = _replies(asked, questions, backend, store, task.unit)
+    checked = {key: questions.check(reply) for key, reply in replies.items()}
     second = {
-        at: question
-        for at, reply in enumerate(replies)
-        if (question := questions.second(first[at], reply)) is not None
+        key: question
+        for key, reply in replies.items()
+        if (question := questions.second(asked[key], reply, checked[key][1])) is not None
     }
-    more, new_more = _replies(
-        list(second.values()), questions, backend, store, f"{task.unit} again"
-    )
+    key_of = {questions.key(question): key for key, question in second.items()}
+    again = dict(zip(key_of, second.values(), strict=True))
+    more, new_more = _replies(again, questions, backend, store, f"{task.unit} again")
     heard = [*new, *new_more]
     tally = Tally(
         asked=len(new),
         asked_again=len(new_more),
-        from_store=len(unique) - len(new),
+        from_store=len(asked) - len(new),
         tokens_in=sum(reply.tokens_in for reply in heard),
         tokens_out=sum(reply.tokens_out for reply in heard),
         seconds=round(time.monotonic() - start, 1) if heard else 0.0,
     )
-    for at, reply in zip(second, more, strict=True):
+    for key, reply in more.items():
         # A model with no room for a longer answer rejects the second question.
         if reply.text is not None:
-            checked[at] = questions.check(reply)
+            checked[key_of[key]] = questions.check(reply)
 
-    answers = {
-        text: Answer(questions.key(question), value, reason)
-        for text, question, (value, reason) in zip(unique, first, checked, strict=True)
-    }
+    answers = {text: Answer(key, *checked[key]) for text, key in zip(first, asked, strict=True)}
     return [answers[text] for text in texts], tally
 
 
@@ -120,20 +117,19 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
 
 
 def _replies(
-    asked: Sequence[Question],
+    asked: Mapping[str, Question],
     questions: Questions[Form],
     backend: Backend,
     store: Store,
     unit: str,
-) -> tuple[list[Reply], list[Reply]]:
-    """Return all replies, from the store or else from the backend, and those of the backend."""
-    keys = [questions.key(question) for question in asked]
-    known = stored(keys, store)
-    missing = {key: question for key, question in zip(keys, asked, strict=True) if key not in known}
+) -> tuple[dict[str, Reply], list[Reply]]:
+    """Return the replies to questions, by key and in order, and those that the backend gave."""
+    known = stored(asked, store)
+    missing = {key: question for key, question in asked.items() if key not in known}
     if missing:
         backend.load()
         last = time.monotonic()
-        with progress(total=len(keys), initial=len(known), desc=backend.model, unit=unit) as bar:
+        with progress(total=len(asked), initial=len(known), desc=backend.model, unit=unit) as bar:
 
             def take(sent: list[str], position: int, reply: Reply) -> None:
                 nonlocal last
@@ -148,4 +144,4 @@ def _replies(
                 sent = [key for key in missing if missing[key].max_tokens == max_tokens]
                 conversations = [questions.conversation(missing[key]) for key in sent]
                 backend.answer(conversations, questions.schema, max_tokens, partial(take, sent))
-    return [known[key] for key in keys], [known[key] for key in missing]
+    return {key: known[key] for key in asked}, [known[key] for key in missing]

@@ -124,7 +124,7 @@ def _answered(
     second_of = {
         text: questions.key(second)
         for text, reply in replies.items()
-        if (second := questions.second(first[text], reply)) is not None
+        if (second := questions.second(first[text], reply, questions.check(reply)[1])) is not None
     }
     again = stored(set(second_of.values()) - forgotten, store)
     return {

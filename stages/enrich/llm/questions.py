@@ -67,21 +67,20 @@ class Questions(Generic[Form]):
         """Return what is asked of a text."""
         return Question([{"role": "user", "content": text}], self._max_tokens)
 
-    def second(self, question: Question, reply: Reply) -> Question | None:
-        """Return what is asked after a reply that was no filled-in form; null if it is one.
+    def second(self, question: Question, reply: Reply, reason: str | None) -> Question | None:
+        """Return what is asked after a reply that is no filled-in form for a reason; null without.
 
         A reply that broke off at its limit is asked for again with room for twice the tokens. Any
         other is answered with an objection that quotes the schema, which a server that holds the
         model to it does not show to it. A prompt that was rejected is not asked again.
         """
-        value, reason = self.check(reply)
-        if value is not None or reply.text is None:
+        if reason is None or reply.text is None:
             return None
         if reply.is_cut_off:
             return Question(question.turns, 2 * question.max_tokens)
         # Only the kind of the reason, for details are worded differently by each pydantic version,
         # and another wording is another key.
-        kind = str(reason).partition(":")[0]
+        kind = reason.partition(":")[0]
         objection = [
             {"role": "assistant", "content": reply.text or f"({kind})"},
             {
@@ -127,7 +126,7 @@ class Questions(Generic[Form]):
             key = self.key(question)
             if key not in known:
                 continue
-            more = self.second(question, known[key])
+            more = self.second(question, known[key], self.check(known[key])[1])
             if more is not None:
                 second_of[key] = self.key(more)
             elif known[key].text is None:
