@@ -220,14 +220,21 @@ def test_one_percent_changed_is_one_percent_asked(chat_server: ChatServer, tmp_p
     assert second[same].equals(first[same])
 
 
+def stage_options(folder: Path) -> list[str]:
+    names = {
+        "--params": "params.yaml",
+        "--events": "events.parquet",
+        "--store": "store.sqlite",
+        "--keywords": "keywords.parquet",
+        "--metrics": "keywords.json",
+    }
+    options = [word for flag, name in names.items() for word in (flag, str(folder / name))]
+    return ["-m", "stages.enrich.keywords", *options]
+
+
 def stage(folder: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "stages.enrich.keywords", "--params", folder / "params.yaml"),
-            *("--events", folder / "events.parquet", "--store", folder / "store.sqlite"),
-            *("--keywords", folder / "keywords.parquet", "--metrics", folder / "keywords.json"),
-            *options,
-        ],
+        [sys.executable, *stage_options(folder), *options],
         cwd=ROOT,
         env=os.environ | {"SHOP_KEY": "sesame"},
         stdout=subprocess.PIPE,
@@ -329,6 +336,18 @@ def test_dry_run_tells_what_is_missing_and_does_nothing(
     assert len(chat_server.asked) == 30
 
 
+def test_client_is_loaded_only_where_something_is_asked(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    prepare(tmp_path, chat_server.url, ["a review"])
+    for asks in (True, False):
+        command = [sys.executable, "-X", "importtime", *stage_options(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert ("httpx2" in imported) == ("asyncio" in imported) == asks
+    assert len(chat_server.asked) == 1
+
+
 def told(folder: Path) -> list[str]:
     return str(stage(folder, "--dry-run").communicate()[0]).splitlines()
 
@@ -352,4 +371,4 @@ def test_help_answers(name: str) -> None:
     assert "--params" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "polars" in imported
-    assert not imported & {"openai", "vllm", "torch", "yake", "tqdm"}
+    assert not imported & {"httpx2", "vllm", "torch", "yake", "tqdm"}
