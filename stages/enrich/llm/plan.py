@@ -81,10 +81,10 @@ def plan(
         tokens_in=_expected([reply.tokens_in for reply in here], len(missing), "to this prompt")
         or Figure(characters / _CHARS_PER_TOKEN, "estimated: four characters a token"),
         tokens_out=_expected([reply.tokens_out for reply in here], len(missing), "to this prompt")
-        or _expected([reply.tokens_out for reply in latest], len(missing), "to other prompts")
+        or _expected([reply.tokens_out for reply in latest], len(missing), "of this model")
         or Figure(len(missing) * backend.max_tokens, "at the most: llm.max_tokens each"),
         seconds=_expected([reply.seconds for reply in here], len(missing), "to this prompt")
-        or _expected([reply.seconds for reply in latest], len(missing), "to other prompts")
+        or _expected([reply.seconds for reply in latest], len(missing), "of this model")
         or Figure(None, f"until {ENOUGH} answers have been measured"),
     )
 

@@ -73,7 +73,7 @@ def test_one_answer_fewer_is_not_enough(tmp_path: Path) -> None:
 
 
 def test_answers_to_another_prompt_tell_tokens_out_and_time(tmp_path: Path) -> None:
-    source = "mean of 25 answers to other prompts"
+    source = "mean of 25 answers of this model"
     with Store(tmp_path / "s") as store:
         put(store, words(0, 25), Task(Prompt("Earlier."), Form, "review"))
         put(store, words(0, 25), Task(Prompt("Shorten."), Form, "description"), seconds=9.0)
