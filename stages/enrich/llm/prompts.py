@@ -90,8 +90,8 @@ def load_prompt(
             f"{LANGUAGE_NAMES[language]}; write it there, or let the language be null"
         )
     instructions = content.system.strip()
-    spoken = "the language of the text" if language is None else LANGUAGE_NAMES[language]
-    for word, meaning in {"language": spoken, **(fill or {})}.items():
+    asked_for = "the language of the text" if language is None else LANGUAGE_NAMES[language]
+    for word, meaning in {"language": asked_for, **(fill or {})}.items():
         instructions = instructions.replace(f"{{{word}}}", meaning)
     examples = []
     for number, example in enumerate(content.examples):

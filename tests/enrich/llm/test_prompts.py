@@ -12,6 +12,7 @@ from stages.core.params import Keywords, Summaries
 from stages.enrich.keywords import keywords_task
 from stages.enrich.llm.forms import ReviewKeywords, json_schema, summary_form
 from stages.enrich.llm.prompts import load_prompt
+from stages.enrich.score_backend.scoring import read_labelled
 from stages.enrich.summaries import summaries_task
 from stages.enrich.text.languages import LANGUAGES
 
@@ -59,6 +60,11 @@ def test_packaged_examples_of_keywords_are_answered_in_every_language_that_is_to
     answers = {language: prompt.examples[2][1] for language, prompt in spoken.items()}
     assert len({*answers.values()}) == 5
     assert answers[None] == answers["de"]
+
+
+def test_no_example_is_a_review_that_scores_prompts() -> None:
+    labelled = {review.text for review in read_labelled()}
+    assert not labelled & {text for text, _ in load_keywords(None).examples}
 
 
 def load_keywords(language: str | None) -> Any:
