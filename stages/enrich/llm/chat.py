@@ -68,7 +68,7 @@ def keep_alive(settings: Llm) -> None:
 
 
 def _client(settings: Llm) -> Client:
-    key = os.environ.get(settings.api_key_env) or "none"
+    key = os.environ.get(settings.api_key_env, "").strip() or "none"
     return Client(key, settings.concurrency, settings.timeout_s, settings.max_retries)
 
 
@@ -113,12 +113,12 @@ async def _complete(
     try:
         choice, usage = completion["choices"][0], completion.get("usage") or {}
         message, ending = choice["message"], choice.get("finish_reason")
-        refusal, content = message.get("refusal"), message.get("content") or ""
+        refusal, content = message.get("refusal"), readable(message.get("content") or "")
     except (LookupError, TypeError, AttributeError) as error:
         raise Failure("foreign", f"it answered {str(completion)[:80]!r}") from error
     problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
     return Reply(
-        readable(content),
+        content,
         readable(problem) if problem else None,
         tokens_in=usage.get("prompt_tokens") or 0,
         tokens_out=usage.get("completion_tokens") or 0,

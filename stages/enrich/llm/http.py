@@ -83,8 +83,7 @@ class Client:
                 if not failure.may_pass:
                     raise
                 wanted = failure.retry_after
-            jittered = pause * random.uniform(0.75, 1)
-            await asyncio.sleep(jittered if wanted is None else wanted)
+            await asyncio.sleep(wanted or pause * random.uniform(0.75, 1))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         return await self._try(url, body)
 
@@ -126,4 +125,4 @@ def retry_after(header: str | None) -> float | None:
             seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except ValueError:
             return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S)
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_S)

@@ -174,6 +174,8 @@ def test_answer_that_comes_too_slowly_to_its_end_is_given_up(chat_server: ChatSe
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("Wed, 21 Oct 2150 07:28:00 GMT", 120),
         ("soon", None),
+        ("nan", 0),
+        ("inf", 120),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_two_minutes_at_the_most(
