@@ -7,7 +7,16 @@ An unknown key, a value out of range or a choice that the source cannot serve is
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stages.core.iso639 import LANGUAGE_NAMES
 from stages.core.log import UserError
@@ -260,6 +269,12 @@ class Llm(Section):
         description="Ollama: seconds, or a time such as 30m, that it holds the model in memory "
         "after a request, -1 for ever; null for the server's own, five minutes.",
     )
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        TypeAdapter(AnyHttpUrl).validate_python(url)
+        return url
 
 
 class Keywords(Section):

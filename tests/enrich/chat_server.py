@@ -15,7 +15,6 @@ misbehave as a real server may:
     BUSY-ONCE   429 with Retry-After, then an answer
     FAIL-TWICE  500 two times, then an answer
     SLOW-ONCE   no answer for a second, then one at once
-    TRICKLE     a byte of an answer every 0.2 seconds
     CLOSE-ONCE  the connection closed in the middle of an answer, then a whole one
     FAIL        500 always
     HANG        no answer for a long time
@@ -94,10 +93,7 @@ class ChatServer:
                         self.send_header(name, value)
                     self.end_headers()
                     half = len(payload) // 2 if "Connection" in (headers or {}) else None
-                    pace = 1 if "X-Trickle" in (headers or {}) else len(payload)
-                    for start in range(0, len(payload[:half]), pace):
-                        self.wfile.write(payload[:half][start : start + pace])
-                        server.closing.wait(0.2 if pace == 1 else 0)
+                    self.wfile.write(payload[:half])
                 except OSError:  # the client is gone
                     self.close_connection = True
 
@@ -151,10 +147,8 @@ class ChatServer:
             return _error(500, "out of luck")
         with self._lock:
             self.answered += 1
-        headers = {"X-Trickle": "1"} if "TRICKLE" in prompt else {}
-        if "CLOSE-ONCE" in prompt and before == 0:
-            headers["Connection"] = "close"
-        return 200, self._completion(body, prompt, turns), headers
+        broken = "CLOSE-ONCE" in prompt and before == 0
+        return 200, self._completion(body, prompt, turns), {"Connection": "close"} if broken else {}
 
     def _completion(self, body: dict[str, Any], prompt: str, turns: int) -> dict[str, Any]:
         schema = body["response_format"]["json_schema"]["schema"]

@@ -344,7 +344,7 @@ def test_client_is_loaded_only_where_something_is_asked(
         command = [sys.executable, "-X", "importtime", *stage_options(tmp_path)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert ("httpx2" in imported) == ("asyncio" in imported) == asks
+        assert ("openai" in imported) == ("asyncio" in imported) == asks
     assert len(chat_server.asked) == 1
 
 
@@ -371,4 +371,4 @@ def test_help_answers(name: str) -> None:
     assert "--params" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "polars" in imported
-    assert not imported & {"httpx2", "vllm", "torch", "yake", "tqdm"}
+    assert not imported & {"openai", "vllm", "torch", "yake", "tqdm"}

@@ -1,16 +1,26 @@
 """Any server that speaks the OpenAI chat completions protocol: vLLM, Ollama, llama.cpp, OpenAI."""
 
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from stages.core.log import UserError
 from stages.core.params import Llm
-from stages.enrich.llm.base import Conversation, Reply
+from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
+
+_KEPT = "what was answered so far is kept"
+
+_OLLAMA_MISSES = re.compile(r"model ['\"\\]+\S+ not found")
+"""Ollama's words for a model that was not pulled, with either of its kinds of quotation marks."""
 
 
 class OpenaiServer:
     """Asks `llm.concurrency` conversations at once, one request each.
 
-    A server that has not answered after all tries ends the run. A prompt that the server refuses to
+    A connection error, a timeout, 408, 409, 429 and 5xx are tried again `llm.max_retries` times
+    after 0.5 to 8 seconds, doubling, with jitter, or when Retry-After says (up to two minutes).
+    A server that then has still not answered ends the run. A prompt that the server refuses to
     take (too long for the model, say) is recorded and the run goes on.
     """
 
@@ -20,11 +30,15 @@ class OpenaiServer:
         self._settings = settings
 
     def load(self) -> None:
-        """Have Ollama load the model for `llm.keep_alive`; any other server has loaded its own."""
-        if self._settings.keep_alive is not None:
-            from stages.enrich.llm.chat import keep_alive
+        """Have Ollama load the model for `llm.keep_alive`; any other server has loaded its own.
 
-            keep_alive(self._settings)
+        Its OpenAI endpoint takes no `keep_alive` and leaves the time as the last native request set
+        it, so a native request without a prompt, which only loads the model, sets it.
+        """
+        import asyncio
+
+        if self._settings.keep_alive is not None:
+            asyncio.run(self._keep_alive())
 
     def answer(
         self,
@@ -34,6 +48,148 @@ class OpenaiServer:
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
-        from stages.enrich.llm.chat import complete_all
+        import asyncio
 
-        complete_all(self._settings, conversations, schema, max_tokens, take)
+        asyncio.run(self._answer_all(conversations, schema, max_tokens, take))
+
+    def _client(self) -> Any:
+        import openai
+
+        return openai.AsyncOpenAI(
+            base_url=self._settings.base_url,
+            api_key=os.environ.get(self._settings.api_key_env) or "none",
+            timeout=self._settings.timeout_s,
+            max_retries=self._settings.max_retries,
+        )
+
+    async def _keep_alive(self) -> None:
+        import openai
+
+        url = self._settings.base_url.rstrip("/").removesuffix("/v1") + "/api/generate"
+        body = {"model": self.model, "keep_alive": self._settings.keep_alive, "stream": False}
+        async with self._client() as client:
+            try:
+                await client.post(url, body=body, cast_to=object)
+            except openai.NotFoundError as error:
+                if _OLLAMA_MISSES.search(_said(error)):
+                    raise self._explain(error) from error
+                raise UserError(
+                    f"the language model server knows no {url} ({_said(error)}), so it is not "
+                    "Ollama, and llm.keep_alive is for Ollama alone; let it be null"
+                ) from error
+            except openai.OpenAIError as error:
+                raise self._explain(error) from error
+
+    async def _answer_all(
+        self,
+        conversations: Sequence[Conversation],
+        schema: dict[str, Any],
+        max_tokens: int,
+        take: Callable[[int, Reply], None],
+    ) -> None:
+        import asyncio
+
+        async with self._client() as client:
+            waiting = enumerate(conversations)
+            workers = min(self._settings.concurrency, len(conversations))
+            await asyncio.gather(
+                *(self._work(client, waiting, schema, max_tokens, take) for _ in range(workers))
+            )
+
+    async def _work(
+        self,
+        client: Any,
+        waiting: Iterator[tuple[int, Conversation]],
+        schema: dict[str, Any],
+        max_tokens: int,
+        take: Callable[[int, Reply], None],
+    ) -> None:
+        for position, conversation in waiting:
+            take(position, await self._reply(client, conversation, schema, max_tokens))
+
+    async def _reply(
+        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
+    ) -> Reply:
+        import openai
+
+        try:
+            return await self._complete(client, conversation, schema, max_tokens)
+        except openai.APIStatusError as error:
+            if error.status_code not in {400, 413, 422, 500}:
+                raise self._explain(error) from error
+            try:
+                await self._complete(client, SMALLEST, schema, self.max_tokens)
+            except (openai.OpenAIError, ValueError) as also:
+                raise self._explain(also) from error
+            return Reply(None, readable(f"rejected: {_said(error)}"))
+        except (openai.OpenAIError, ValueError) as error:
+            raise self._explain(error) from error
+
+    async def _complete(
+        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
+    ) -> Reply:
+        completion = await client.chat.completions.create(
+            model=self.model,
+            messages=conversation,
+            temperature=0,
+            max_tokens=max_tokens,
+            # Not "strict": OpenAI's strict mode knows no maxLength; vLLM and Ollama always are.
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": schema.get("title", "answer"), "schema": schema},
+            },
+        )
+        choices = getattr(completion, "choices", None)
+        if not choices:
+            raise ValueError(f"it answered {str(completion)[:80]!r}")
+        message, ending = choices[0].message, choices[0].finish_reason
+        refusal = getattr(message, "refusal", None)
+        problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
+        usage = getattr(completion, "usage", None)
+        return Reply(
+            readable(message.content or ""),
+            readable(problem) if problem else None,
+            tokens_in=usage.prompt_tokens if usage else 0,
+            tokens_out=usage.completion_tokens if usage else 0,
+        )
+
+    def _explain(self, error: Exception) -> UserError:
+        """Say in one sentence what is wrong with the server and what to do."""
+        import openai
+
+        url, settings = self._settings.base_url, self._settings
+        tries = f"after {settings.max_retries + 1} tries"
+        if isinstance(error, openai.APITimeoutError):
+            wrong = f"gave no answer within {settings.timeout_s:g} s {tries}"
+            remedy = "raise llm.timeout_s or lower llm.concurrency"
+        elif isinstance(error, openai.APIConnectionError):
+            wrong = f"cannot be reached {tries} ({error.__cause__ or error})"
+            remedy = "start the server or correct llm.base_url"
+        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            wrong = f"does not accept the key ({_said(error)})"
+            remedy = f"put one into the environment variable {settings.api_key_env}"
+        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(_said(error)):
+            wrong = f"does not hold the model {self.model!r} ({_said(error)})"
+            remedy = f"run `ollama pull {self.model}` where the server is, or correct llm.model"
+        elif isinstance(error, openai.NotFoundError):
+            wrong = f"does not know the model {self.model!r} or the path ({_said(error)})"
+            remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"
+        elif isinstance(error, openai.RateLimitError):
+            wrong = f"refuses further requests {tries} ({_said(error)})"
+            remedy = "wait, lower llm.concurrency or raise llm.max_retries"
+        elif isinstance(error, openai.APIStatusError):
+            wrong = f"fails {tries} ({_said(error)})"
+            remedy = "look into its log, then run the stage again"
+        else:
+            wrong = f"does not speak the OpenAI protocol ({error})"
+            remedy = "correct llm.base_url, which mostly ends in /v1"
+        return UserError(f"the language model server {url} {wrong}; {remedy}; {_KEPT}")
+
+
+def _said(error: Any) -> str:
+    """Return the status and the server's own words, cut short and on one line."""
+    body = error.body
+    # Ollama's own API has its words where others have an object that holds them.
+    words = body if isinstance(body, str) else body.get("message") if isinstance(body, dict) else ""
+    message = " ".join(str(words or error.message).split())
+    return f"{error.status_code}, {message[:200]}"

@@ -8,7 +8,7 @@ from chat_server import RETRY_AFTER, ChatServer
 
 from stages.core.log import UserError
 from stages.core.params import Llm
-from stages.enrich.llm import http, load_backend
+from stages.enrich.llm import load_backend
 from stages.enrich.llm.base import Conversation, Reply
 
 SCHEMA = {
@@ -158,40 +158,8 @@ def test_hanging_server_ends_the_run(chat_server: ChatServer) -> None:
     assert len(chat_server.asked) == 2
 
 
-def test_answer_that_comes_too_slowly_to_its_end_is_given_up(chat_server: ChatServer) -> None:
-    with pytest.raises(UserError, match=r"no answer within 0\.5 s at one try"):
-        answers(chat_server, ["TRICKLE"], timeout_s=0.5, max_retries=0)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("2.5", 2.5),
-        ("0", 0),
-        ("-3", 0),
-        ("900", 120),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
-        ("Wed, 21 Oct 2150 07:28:00 GMT", 120),
-        ("soon", None),
-        ("nan", 0),
-        ("inf", 120),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_and_two_minutes_at_the_most(
-    header: str | None, seconds: float | None
-) -> None:
-    assert http.retry_after(header) == seconds
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "http://[::/v1", "ftp://127.0.0.1/v1"])
-def test_address_that_is_none_ends_the_run(url: str) -> None:
-    with pytest.raises(UserError, match=r"correct llm\.base_url"):
-        answers(url, ["a"], max_retries=0)
-
-
 def test_missing_server_ends_the_run() -> None:
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached at one try"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached after 1 tri"):
         answers("http://127.0.0.1:9/v1", ["a"], max_retries=0)
 
 
