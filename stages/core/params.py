@@ -7,8 +7,18 @@ An unknown key, a value out of range or a choice that the source cannot serve is
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from stages.core.iso639 import LANGUAGE_NAMES
 from stages.core.log import UserError
 
 RetrieverName = Literal[
@@ -254,6 +264,17 @@ class Llm(Section):
         64, description="Prompts given to the in-process model at once and stored together."
     )
     gpus: list[int] = Field([], description="GPU ids for the in-process model; empty for all.")
+    keep_alive: int | Annotated[str, Field(pattern=r"^-?(\d+(\.\d+)?(ms|s|m|h))+$")] | None = Field(
+        None,
+        description="Ollama: seconds, or a time such as 30m, that it holds the model in memory "
+        "after a request, -1 for ever; null for the server's own, five minutes.",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        TypeAdapter(AnyHttpUrl).validate_python(url)
+        return url
 
 
 class Keywords(Section):
@@ -268,6 +289,30 @@ class Keywords(Section):
     max_keywords: Positive = Field(10, description="Keywords kept from one review.")
     max_words: Positive = Field(2, description="Words in one keyword (`chunks`, `yake`).")
     max_review_chars: Positive = Field(2000, description="Longer reviews are cut before asking.")
+    prompt: Path = Field(
+        Path("stages/enrich/prompts/keywords.yaml"),
+        description="What a language model is told: instructions and examples; watched by DVC.",
+    )
+    language: str | None = Field(
+        None,
+        description="Language of the keywords, by its ISO 639-1 code such as en, whatever that of "
+        "the review; null for the review's own. Of a language model only.",
+    )
+
+    @model_validator(mode="after")
+    def _language(self) -> Self:
+        if self.language is None:
+            return self
+        if self.language not in LANGUAGE_NAMES:
+            raise ValueError(
+                f"language {self.language!r} is no code of ISO 639-1, such as en or pt; correct it"
+            )
+        if self.backend in ("chunks", "yake"):
+            raise ValueError(
+                f"language {self.language!r} needs a language model, and backend "
+                f"{self.backend!r} is none: its keywords are the review's own words"
+            )
+        return self
 
 
 class Summaries(Section):
@@ -280,6 +325,10 @@ class Summaries(Section):
     )
     min_chars: Positive = Field(300, description="Descriptions up to this length stay as they are.")
     max_chars: Positive = Field(300, description="Longest summary.")
+    prompt: Path = Field(
+        Path("stages/enrich/prompts/summaries.yaml"),
+        description="What a language model is told: instructions and examples; watched by DVC.",
+    )
 
 
 class Queries(Section):

@@ -133,6 +133,14 @@ class Store:
             ).fetchall()
         return [Size(*row) for row in rows]
 
+    def latest(self, kind: str, limit: int) -> list[bytes]:
+        """Return up to `limit` values of a kind, from the one that was put in last backwards."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT value FROM entries WHERE kind = ? ORDER BY id DESC LIMIT ?", (kind, limit)
+            ).fetchall()
+        return [value for (value,) in rows]
+
     def prune(self, unused_days: int | None = None, max_bytes: int | None = None) -> int:
         """Forget entries, give their room back to the disk, and return how many they were.
 

@@ -13,10 +13,12 @@ from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Tally, ask, count_reasons
-from stages.enrich.llm.base import Backend
-from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
+from stages.enrich.llm.forms import ReviewKeywords
+from stages.enrich.llm.plan import open_store, plan, plan_table
+from stages.enrich.llm.prompts import load_prompt
+from stages.enrich.llm.questions import Task
 from stages.enrich.text.parts import one_line
-from stages.enrich.text.phrases import Method, clean_phrases, extract_phrases
+from stages.enrich.text.phrases import Method, clean_phrases, extract_phrases, language_of
 
 log = get_logger(__name__)
 
@@ -38,44 +40,14 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
     return reviews if settings.max_items is None else reviews.head(settings.max_items)
 
 
-def extract_keywords(
-    reviews: pl.DataFrame, settings: Keywords, store: Store
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return the keywords table and its metrics without a language model."""
-    texts = reviews["text"].to_list()
-    method = cast(Method, settings.backend)
-    numbers = settings.max_keywords, settings.max_words
-    keywords = extract_phrases(texts, method, *numbers, store)
-    hashes = [content_hash(method, *numbers, text) for text in texts]
-    table = _table(reviews, method, keywords, hashes, [None] * len(texts))
-    return table, _metrics(table, Tally())
+def keywords_task(settings: Keywords) -> Task[ReviewKeywords]:
+    """Return what a language model is asked of a review.
 
-
-def ask_keywords(
-    reviews: pl.DataFrame,
-    settings: Keywords,
-    backend: Backend,
-    store: Store,
-    retry_failed: bool = False,
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return the keywords table and its metrics by a language model."""
-    answers, tally = ask(
-        reviews["text"].to_list(),
-        KEYWORD_INSTRUCTIONS,
-        ReviewKeywords,
-        backend,
-        store,
-        unit="review",
-        retry_failed=retry_failed,
-    )
-    forms = [answer.value or ReviewKeywords(who=[], when=[], why=[]) for answer in answers]
-    keywords = [
-        clean_phrases([*form.who, *form.when, *form.why], settings.max_keywords) for form in forms
-    ]
-    hashes = [answer.key for answer in answers]
-    reasons = [answer.reason for answer in answers]
-    table = _table(reviews, settings.backend, keywords, hashes, reasons)
-    return table, _metrics(table, tally)
+    Raises:
+        UserError: `settings.prompt` is no prompt, or cannot ask for keywords in `language`.
+    """
+    prompt = load_prompt(settings.prompt, ReviewKeywords, settings.language)
+    return Task(prompt, ReviewKeywords, "review")
 
 
 def read_keywords(
@@ -90,9 +62,49 @@ def read_keywords(
     Raises:
         UserError: the language model cannot be had.
     """
+    texts = reviews["text"].to_list()
     if settings.backend in get_args(Method):
-        return extract_keywords(reviews, settings, store)
-    return ask_keywords(reviews, settings, load_backend(settings.backend, llm), store, retry_failed)
+        method = cast(Method, settings.backend)
+        numbers = settings.max_keywords, settings.max_words
+        keywords = extract_phrases(texts, method, *numbers, store)
+        hashes = [content_hash(method, *numbers, text) for text in texts]
+        reasons: list[str | None] = [None] * len(texts)
+        tally = Tally()
+    else:
+        backend = load_backend(settings.backend, llm)
+        task = keywords_task(settings)
+        answers, tally = ask(texts, task, backend, store, retry_failed=retry_failed)
+        keywords = [
+            _phrases_of(answer.value, text, settings)
+            for answer, text in zip(answers, texts, strict=True)
+        ]
+        hashes = [answer.key for answer in answers]
+        reasons = [answer.reason for answer in answers]
+    table = _table(reviews, settings.backend, keywords, hashes, reasons)
+    return table, _metrics(table, tally)
+
+
+def plan_keywords(
+    reviews: pl.DataFrame, settings: Keywords, llm: Llm, store: Store, retry_failed: bool = False
+) -> str:
+    """Return a table of what `read_keywords` would ask of a language model and what it would cost.
+
+    Raises:
+        UserError: `settings.prompt` is no prompt.
+    """
+    if settings.backend in get_args(Method):
+        return f"keywords.backend {settings.backend} asks no language model: nothing is paid for"
+    backend = load_backend(settings.backend, llm)
+    texts = reviews["text"].to_list()
+    task = keywords_task(settings)
+    return plan_table(plan(texts, task, backend, store, retry_failed=retry_failed))
+
+
+def _phrases_of(form: ReviewKeywords | None, text: str, settings: Keywords) -> list[str]:
+    if form is None:
+        return []
+    language = settings.language or language_of(text)
+    return clean_phrases([*form.who, *form.when, *form.why], settings.max_keywords, language)
 
 
 def _table(
@@ -137,14 +149,22 @@ def main(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask anew what failed in earlier runs.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be asked and cost; ask nothing.")
+    ] = False,
 ) -> None:
     """Read keywords out of reviews, by rule or by a language model."""
     params = load_params(params_file)
     columns = ["event_id", "item_id", "text", "split"]
     events = tables.read(events_file, tables.SPLIT_EVENTS, columns)
     reviews = select_reviews(events, params.keywords, params.queries.text != "review_text")
+    settings = (reviews, params.keywords, params.llm)
+    if dry_run:
+        with open_store(store_file) as store:
+            typer.echo(plan_keywords(*settings, store, retry_failed))
+        return
     with Store(store_file) as store:
-        keywords, metrics = read_keywords(reviews, params.keywords, params.llm, store, retry_failed)
+        keywords, metrics = read_keywords(*settings, store, retry_failed)
     tables.write(keywords, keywords_file, tables.KEYWORDS)
     write_json(metrics_file, metrics)
     log.info("%d events, %d reviews: %s", events.height, reviews.height, metrics)

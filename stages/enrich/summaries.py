@@ -5,16 +5,20 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
+from pydantic import BaseModel
 
 from stages.core import files, tables
 from stages.core.log import get_logger, run
-from stages.core.params import Summaries, load_params
+from stages.core.params import Llm, Summaries, load_params
 from stages.core.storage import write_json
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.base import Backend
-from stages.enrich.llm.forms import summary_form, summary_instructions
+from stages.enrich.llm.forms import summary_form
+from stages.enrich.llm.plan import open_store, plan, plan_table
+from stages.enrich.llm.prompts import load_prompt
+from stages.enrich.llm.questions import Task
 from stages.enrich.text.parts import one_line
 from stages.enrich.text.sentences import leading_sentences
 
@@ -51,6 +55,22 @@ def extract_summaries(described: pl.DataFrame, settings: Summaries) -> pl.DataFr
     return pl.DataFrame(rows, schema=tables.SUMMARIES.columns, orient="row")
 
 
+def summaries_task(settings: Summaries) -> Task[BaseModel]:
+    """Return what a language model is asked of a description.
+
+    Raises:
+        UserError: `settings.prompt` is no prompt.
+    """
+    limit = settings.max_chars
+    prompt = load_prompt(
+        settings.prompt,
+        summary_form(LONGEST_READ),
+        fill={"max_chars": str(limit)},
+        fits=lambda answer: len(answer["summary"]) <= limit,
+    )
+    return Task(prompt, summary_form(limit), "description")
+
+
 def ask_summaries(
     described: pl.DataFrame,
     settings: Summaries,
@@ -65,15 +85,8 @@ def ask_summaries(
     table = extract_summaries(described, settings)
     is_long = table["backend"] == "extractive"
     long = described.filter(is_long)
-    answers, tally = ask(
-        long["description"].str.slice(0, LONGEST_READ).to_list(),
-        summary_instructions(settings.max_chars),
-        summary_form(settings.max_chars),
-        backend,
-        store,
-        unit="description",
-        retry_failed=retry_failed,
-    )
+    task = summaries_task(settings)
+    answers, tally = ask(_read(long), task, backend, store, retry_failed=retry_failed)
     rows = []
     for fallback, answer in zip(table.filter(is_long).iter_rows(), answers, strict=True):
         item_id, summary, *_ = fallback
@@ -84,6 +97,30 @@ def ask_summaries(
         rows.append((item_id, summary, settings.backend, answer.key, status, answer.reason))
     asked = pl.DataFrame(rows, schema=tables.SUMMARIES.columns, orient="row")
     return pl.concat([table.filter(~is_long), asked]), tally
+
+
+def plan_summaries(
+    described: pl.DataFrame,
+    settings: Summaries,
+    llm: Llm,
+    store: Store,
+    retry_failed: bool = False,
+) -> str:
+    """Return a table of what `ask_summaries` would ask and what it would cost.
+
+    Raises:
+        UserError: `settings.prompt` is no prompt.
+    """
+    if not settings.use_llm:
+        return "summaries.use_llm is false, so no language model is asked: nothing is paid for"
+    long = described.filter(pl.col("description").str.len_chars() > settings.min_chars)
+    backend = load_backend(settings.backend, llm)
+    task = summaries_task(settings)
+    return plan_table(plan(_read(long), task, backend, store, retry_failed=retry_failed))
+
+
+def _read(described: pl.DataFrame) -> list[str]:
+    return described["description"].str.slice(0, LONGEST_READ).to_list()
 
 
 def summarise_metrics(table: pl.DataFrame, tally: Tally) -> dict[str, Any]:
@@ -107,11 +144,18 @@ def main(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask anew what failed in earlier runs.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be asked and cost; ask nothing.")
+    ] = False,
 ) -> None:
     """Shorten descriptions, to their leading sentences or by a language model."""
     params = load_params(params_file)
     items = tables.read(items_file, tables.ITEMS, ["item_id", "description"])
     described = select_descriptions(items, params.summaries.max_items)
+    if dry_run:
+        with open_store(store_file) as store:
+            typer.echo(plan_summaries(described, params.summaries, params.llm, store, retry_failed))
+        return
     if params.summaries.use_llm:
         backend = load_backend(params.summaries.backend, params.llm)
         with Store(store_file) as store:

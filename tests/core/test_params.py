@@ -41,6 +41,8 @@ def test_an_empty_file_of_parameters_is_the_defaults(tmp_path: Path) -> None:
         ({"retrievers": []}, "retrievers: .*at least 1"),
         ({"rankers": ["lightgbm", "lightgbm"]}, "rankers names one twice"),
         ({"split": {"train": 0.9, "valid": 0.1}}, r"split: train \+ valid must leave something"),
+        ({"llm": {"base_url": "127.0.0.1:8000/v1"}}, r"llm\.base_url: .*valid URL"),
+        ({"llm": {"base_url": "http://[::/v1"}}, r"llm\.base_url: .*valid URL"),
         ({"split": {"method": "cutoffs"}}, "needs train_end_ms and valid_end_ms"),
         (
             {"split": {"method": "cutoffs", "train_end_ms": 5, "valid_end_ms": 5}},

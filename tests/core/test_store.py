@@ -46,6 +46,15 @@ def test_put_is_got_again_by_another_store(tmp_path: Path) -> None:
         assert len(store) == 2
 
 
+def test_latest_values_of_a_kind(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        store.put_many({"a": b"1", "b": b"2", "c": b"3"}, "answers")
+        store.put_many({"d": b"4"}, "vectors")
+        assert store.latest("answers", 2) == [b"3", b"2"]
+        assert store.latest("answers", 9) == [b"3", b"2", b"1"]
+        assert store.latest("none", 9) == []
+
+
 def test_more_keys_than_sqlite_takes_variables(tmp_path: Path) -> None:
     entries = {f"k{n}": str(n).encode() for n in range(2345)}
     with Store(tmp_path / "s") as store:

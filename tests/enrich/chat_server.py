@@ -10,9 +10,12 @@ misbehave as a real server may:
     FENCED      the right JSON in a Markdown fence
     CONTROL     a line break and a bell, as they are, in a text of the answer
     SURROGATE   half of a surrogate pair in the answer
+    UNHELD      prose, until the schema is quoted
     LONG        400, the prompt is too long
     BUSY-ONCE   429 with Retry-After, then an answer
-    FAIL-ONCE   500, then an answer
+    FAIL-TWICE  500 two times, then an answer
+    SLOW-ONCE   no answer for a second, then one at once
+    CLOSE-ONCE  the connection closed in the middle of an answer, then a whole one
     FAIL        500 always
     HANG        no answer for a long time
 """
@@ -24,6 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 RETRY_AFTER = 1.5
+OBJECTION = "This cannot be used"
 
 
 class ChatServer:
@@ -35,7 +39,8 @@ class ChatServer:
         delay: seconds that each answer takes.
         refuse_all: HTTP status with which every request is turned away, or None.
         refusal: what it says then.
-        dead_after: answers given before every request is turned away with 503, or None.
+        dead_after: answers given before every request is turned away, or None.
+        dead_status: HTTP status of that.
         most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
 
@@ -48,6 +53,7 @@ class ChatServer:
         self.refuse_all: int | None = None
         self.refusal = "not today"
         self.dead_after: int | None = None
+        self.dead_status = 503
         self.most_tokens: int | None = None
         self.html = False
         self.closing = threading.Event()
@@ -86,7 +92,8 @@ class ChatServer:
                     for name, value in (headers or {}).items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(payload)
+                    half = len(payload) // 2 if "Connection" in (headers or {}) else None
+                    self.wfile.write(payload[:half])
                 except OSError:  # the client is gone
                     self.close_connection = True
 
@@ -115,30 +122,33 @@ class ChatServer:
         return [one["prompt"] for one in self.asked]
 
     def _answer(self, body: dict[str, Any], sent: Any) -> tuple[int, Any, dict[str, str]]:
-        prompt = next(m["content"] for m in body["messages"] if m["role"] == "user")
-        turns = sum(m["role"] == "user" for m in body["messages"])
+        said = [m["content"] for m in body["messages"] if m["role"] == "user"]
+        turns = 1 + sum(content.startswith(OBJECTION) for content in said)
+        prompt = said[-turns]
         with self._lock:
             before = sum(one["prompt"] == prompt for one in self.asked)
             self.asked.append(
                 {"prompt": prompt, "turns": turns, "key": sent["Authorization"], "body": body}
             )
             self.times.append(time.monotonic())
-        self.closing.wait(30 if "HANG" in prompt else self.delay)
+        slow = "SLOW-ONCE" in prompt and before == 0
+        self.closing.wait(30 if "HANG" in prompt else 1 if slow else self.delay)
         if self.refuse_all:
             return _error(self.refuse_all, self.refusal)
         if self.dead_after is not None and self.answered >= self.dead_after:
-            return _error(503, "shutting down")
+            return _error(self.dead_status, "shutting down")
         if self.most_tokens is not None and body["max_tokens"] > self.most_tokens:
             return _error(400, f"max_tokens is over {self.most_tokens}")
         if "LONG" in prompt:
             return _error(400, "maximum context length is 4096 tokens")
         if "BUSY-ONCE" in prompt and before == 0:
             return _error(429, "slow down", {"Retry-After": str(RETRY_AFTER)})
-        if "FAIL" in prompt.split() or ("FAIL-ONCE" in prompt and before == 0):
+        if "FAIL" in prompt.split() or ("FAIL-TWICE" in prompt and before < 2):
             return _error(500, "out of luck")
         with self._lock:
             self.answered += 1
-        return 200, self._completion(body, prompt, turns), {}
+        broken = "CLOSE-ONCE" in prompt and before == 0
+        return 200, self._completion(body, prompt, turns), {"Connection": "close"} if broken else {}
 
     def _completion(self, body: dict[str, Any], prompt: str, turns: int) -> dict[str, Any]:
         schema = body["response_format"]["json_schema"]["schema"]
@@ -149,6 +159,8 @@ class ChatServer:
             content = content[:-3]
         elif "ALIEN" in prompt:
             content = '{"people": "everybody"}'
+        elif "UNHELD" in prompt and json.dumps(schema) not in body["messages"][-1]["content"]:
+            content = "Sure! The word is unheld."
         elif "REFUSE" in prompt:
             content, message["refusal"] = None, "I cannot help with that."
         elif "CUT" in prompt.split() or ("CUT-ONCE" in prompt and body["max_tokens"] <= 256):

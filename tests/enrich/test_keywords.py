@@ -17,8 +17,9 @@ from chat_server import ChatServer
 from stages.core import tables
 from stages.core.params import Keywords, Llm
 from stages.core.store import Store
-from stages.enrich.keywords import ask_keywords, extract_keywords, read_keywords, select_reviews
+from stages.enrich.keywords import keywords_task, read_keywords, select_reviews
 from stages.enrich.llm import load_backend
+from stages.enrich.llm.questions import Questions
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +46,7 @@ def read_by_server(
     llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=4)
     keywords = Keywords.model_validate({"backend": "openai"} | settings)
     with Store(store_file) as store:
-        return ask_keywords(review_frame(texts), keywords, load_backend("openai", llm), store)
+        return read_keywords(review_frame(texts), keywords, llm, store)
 
 
 EVENTS = event_frame(
@@ -110,7 +111,7 @@ def test_table_without_a_language_model(backend: str, keywords: list[str], tmp_p
 
 def test_no_reviews_give_an_empty_table(chat_server: ChatServer, tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
-        assert extract_keywords(review_frame([]), Keywords(), store)[0].is_empty()
+        assert read_keywords(review_frame([]), Keywords(), Llm(), store)[0].is_empty()
     table, metrics = read_by_server(chat_server, tmp_path / "s", [])
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
     assert metrics["reviews"] == metrics["asked"] == 0
@@ -129,6 +130,60 @@ def test_model_answers_become_keywords_in_order_who_when_why(
     system = chat_server.asked[0]["body"]["messages"][0]
     assert system["role"] == "system"
     assert all(f'"{field}"' in system["content"] for field in ("who", "when", "why"))
+
+
+def answered(texts: list[str], answer: dict[str, list[str]], folder: Path, **settings: Any) -> Any:
+    """Return the keywords of reviews that were all answered so."""
+    keywords = Keywords.model_validate({"backend": "openai"} | settings)
+    llm = Llm(model="tiny", base_url="http://127.0.0.1:9/v1", max_retries=0)
+    questions = Questions(keywords_task(keywords), load_backend("openai", llm))
+    reply = json.dumps({"text": json.dumps({"who": [], "when": [], "why": []} | answer)}).encode()
+    with Store(folder / "s") as store:
+        store.put_many({questions.key(questions.first(text)): reply for text in texts})
+        return read_keywords(review_frame(texts), keywords, llm, store)[0]["keywords"].to_list()
+
+
+def test_stop_words_are_cut_in_the_language_of_the_review(tmp_path: Path) -> None:
+    german = "Für die Tochter gekauft, und sie nimmt es nach dem Baden."
+    answer = {"who": ["die Tochter"], "when": ["nach dem Baden"], "why": ["the most"]}
+    assert answered([german], answer, tmp_path) == [["tochter", "baden", "the most"]]
+    english = "Bought it for my daughter, and she takes it after the bath."
+    assert answered([english], answer, tmp_path) == [["die tochter", "nach dem baden"]]
+
+
+def test_stop_words_are_cut_in_the_language_that_was_asked_for(tmp_path: Path) -> None:
+    german = "Für die Tochter gekauft, und sie nimmt es nach dem Baden."
+    answer = {"who": ["her daughter"], "when": ["after the bath"], "why": ["die cast"]}
+    assert answered([german], answer, tmp_path, language="en") == [
+        ["daughter", "bath", "die cast"],
+    ]
+    answer = {"who": ["para a filha"], "when": ["banho"]}
+    assert answered([german], answer, tmp_path, language="pt") == [["filha", "banho"]]
+    answer = {"who": ["dóttir"], "when": ["eftir bað"]}
+    assert answered([german], answer, tmp_path, language="is") == [["dóttir", "eftir bað"]]
+
+
+def test_language_is_asked_for_and_is_another_question(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    for language in (None, "en", "pt", "en"):
+        read_by_server(chat_server, tmp_path / "s", ["Kids evenings comfort"], language=language)
+    asked = [one["body"]["messages"][0]["content"] for one in chat_server.asked]
+    assert ["in Portuguese." in system for system in asked] == [False, False, True]
+    assert ["in English." in system for system in asked] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backend": "openai", "language": "xx"}, "'xx' is no code of ISO 639-1"),
+        ({"backend": "openai", "language": "english"}, "'english' is no code of ISO 639-1"),
+        ({"backend": "yake", "language": "en"}, "needs a language model, and backend 'yake' is"),
+    ],
+)
+def test_language_that_cannot_be_had_is_refused(settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Keywords.model_validate(settings)
 
 
 def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path) -> None:
@@ -165,16 +220,24 @@ def test_one_percent_changed_is_one_percent_asked(chat_server: ChatServer, tmp_p
     assert second[same].equals(first[same])
 
 
+def stage_options(folder: Path) -> list[str]:
+    names = {
+        "--params": "params.yaml",
+        "--events": "events.parquet",
+        "--store": "store.sqlite",
+        "--keywords": "keywords.parquet",
+        "--metrics": "keywords.json",
+    }
+    options = [word for flag, name in names.items() for word in (flag, str(folder / name))]
+    return ["-m", "stages.enrich.keywords", *options]
+
+
 def stage(folder: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "stages.enrich.keywords", "--params", folder / "params.yaml"),
-            *("--events", folder / "events.parquet", "--store", folder / "store.sqlite"),
-            *("--keywords", folder / "keywords.parquet", "--metrics", folder / "keywords.json"),
-            *options,
-        ],
+        [sys.executable, *stage_options(folder), *options],
         cwd=ROOT,
         env=os.environ | {"SHOP_KEY": "sesame"},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -239,6 +302,61 @@ def test_failed_reviews_are_asked_anew_on_request(chat_server: ChatServer, tmp_p
         assert len(chat_server.asked) == asked
     metrics = json.loads((tmp_path / "keywords.json").read_text())
     assert (metrics["ok"], metrics["failed"], metrics["from_store"]) == (1, 1, 1)
+
+
+def test_dry_run_tells_what_is_missing_and_does_nothing(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    texts = [f"review number {n}" for n in range(30)]
+    prepare(tmp_path, chat_server.url, texts)
+    before = {path.name for path in tmp_path.iterdir()}
+    said = told(tmp_path)
+    assert said[:5] == [
+        "| tiny | | |",
+        "|---|---|---|",
+        "| reviews | 30 | 30 different |",
+        "| answers in the store | 0 | |",
+        "| missing | 30 | |",
+    ]
+    assert said[-1] == "| time | unknown | until 20 answers have been measured |"
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert chat_server.asked == []
+
+    assert stage(tmp_path).wait() == 0
+    prepare(tmp_path, chat_server.url, [*texts, "one more"])
+    written = (tmp_path / "keywords.parquet").read_bytes()
+    said = told(tmp_path)
+    assert said[4:7] == [
+        "| missing | 1 | |",
+        "| tokens in | 10 | mean of 30 answers to this prompt |",
+        "| tokens out | 3 | mean of 30 answers to this prompt |",
+    ]
+    assert said[7].endswith("s | mean of 30 answers to this prompt |")
+    assert (tmp_path / "keywords.parquet").read_bytes() == written
+    assert len(chat_server.asked) == 30
+
+
+def test_client_is_loaded_only_where_something_is_asked(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    prepare(tmp_path, chat_server.url, ["a review"])
+    for asks in (True, False):
+        command = [sys.executable, "-X", "importtime", *stage_options(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert ("openai" in imported) == ("asyncio" in imported) == asks
+    assert len(chat_server.asked) == 1
+
+
+def told(folder: Path) -> list[str]:
+    return str(stage(folder, "--dry-run").communicate()[0]).splitlines()
+
+
+def test_dry_run_without_a_language_model(tmp_path: Path) -> None:
+    prepare(tmp_path, "http://127.0.0.1:9/v1", ["a review"])
+    (tmp_path / "params.yaml").write_text("keywords: {backend: chunks}\n")
+    said = "keywords.backend chunks asks no language model: nothing is paid for"
+    assert told(tmp_path) == [said]
 
 
 @pytest.mark.parametrize("name", ["keywords", "summaries", "queries", "documents"])

@@ -190,6 +190,41 @@ def test_language_model_is_scored_by_its_answers(chat_server: ChatServer, tmp_pa
     ]
 
 
+def test_prompts_are_compared_with_the_first(chat_server: ChatServer, tmp_path: Path) -> None:
+    """The server answers each prompt alike, and is asked by each."""
+    file, params = tmp_path / "reviews.jsonl", tmp_path / "params.yaml"
+    review = labelled("a", ["kids"], ["winter"]).model_copy(update={"text": "Kids like winter"})
+    file.write_text(f"{json.dumps(review.model_dump())}\n", "utf-8")
+    params.write_text(
+        f"llm: {{model: tiny, base_url: '{chat_server.url}', max_retries: 0}}\n", "utf-8"
+    )
+    prompts = [tmp_path / "short.yaml", tmp_path / "long.yaml"]
+    for path in prompts:
+        path.write_text(f"system: Answer in a {path.stem} way.\n", "utf-8")
+    options = [word for path in prompts for word in ("--prompt", str(path))]
+    backends = ("--backend", "openai", "--backend", "chunks")
+    done = command("--params", str(params), "--labelled", str(file), *backends, *options)
+    assert done.returncode == 0, done.stderr
+    assert [one["body"]["messages"][0]["content"] for one in chat_server.asked] == [
+        "Answer in a short way.",
+        "Answer in a long way.",
+    ]
+    short, long = (f"openai {path}" for path in prompts)
+    assert cells(done.stdout, short)[1:9] == cells(done.stdout, long)[1:9]
+    assert cells(done.stdout, f"{long} - {short}")[1] == "0.000 (0.000 to 0.000)"
+    assert cells(done.stdout, f"chunks - {short}")
+
+
+def test_language_without_labels_is_refused(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("keywords: {backend: openai, language: pt}\n", "utf-8")
+    done = command("--params", str(params))
+    assert done.returncode == 1
+    assert "keywords.language is 'pt', and keywords are labelled in" in done.stderr
+    params.write_text("keywords: {backend: openai, language: en}\n", "utf-8")
+    assert command("--params", str(params), "--backend", "chunks").returncode == 0
+
+
 @pytest.mark.parametrize("options", [("--backend", "best"), ("--part", "some")])
 def test_unknown_choice_is_one_sentence(options: tuple[str, str]) -> None:
     done = command(*options)

@@ -16,6 +16,7 @@ from stages.enrich.summaries import (
     ask_summaries,
     extract_summaries,
     main,
+    plan_summaries,
     select_descriptions,
     summarise_metrics,
 )
@@ -102,6 +103,26 @@ def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path)
         "failed": 2,
         "reasons": {"refusal": 1, "rejected": 1},
     }
+
+
+def test_plan_is_of_long_descriptions_only(chat_server: ChatServer, tmp_path: Path) -> None:
+    described = described_frame([LONG, "Short.", None, LONG + "x", "x" * 300])
+    settings = Summaries(use_llm=True)
+    llm = Llm(model="tiny", base_url=chat_server.url, max_retries=0)
+    with Store(tmp_path / "s") as store:
+        planned = plan_summaries(described, settings, llm, store).splitlines()
+        assert planned[2] == "| descriptions | 2 | 2 different |"
+        assert planned[4] == "| missing | 2 | |"
+        ask_summaries(described, settings, load_backend("openai", llm), store)
+        assert plan_summaries(described, settings, llm, store).splitlines()[4:] == [
+            "| missing | 0 | |"
+        ]
+        extractive = plan_summaries(described, Summaries(), llm, store)
+    assert len(chat_server.asked) == 2
+    assert (
+        extractive
+        == "summaries.use_llm is false, so no language model is asked: nothing is paid for"
+    )
 
 
 def test_only_the_first_items_when_limited() -> None:

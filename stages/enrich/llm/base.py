@@ -25,12 +25,16 @@ class Reply:
             more.
         tokens_in: tokens of the conversation, as the model counts them.
         tokens_out: tokens of the answer.
+        seconds: from the reply before it, or the first question, until it came: over many replies
+            their mean is the time that one takes at the concurrency there was. Null in entries of
+            stores that were written before it was measured.
     """
 
     text: str | None
     problem: str | None = None
     tokens_in: int = field(default=0, compare=False)
     tokens_out: int = field(default=0, compare=False)
+    seconds: float | None = field(default=None, compare=False)
 
     @property
     def is_cut_off(self) -> bool:
@@ -48,6 +52,14 @@ class Backend(Protocol):
 
     model: str
     max_tokens: int
+
+    def load(self) -> None:
+        """Make the model ready, so that the first reply takes no longer than others.
+
+        Raises:
+            UserError: the model cannot be had.
+        """
+        ...
 
     def answer(
         self,

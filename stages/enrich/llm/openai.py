@@ -1,6 +1,5 @@
 """Any server that speaks the OpenAI chat completions protocol: vLLM, Ollama, llama.cpp, OpenAI."""
 
-import asyncio
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,17 @@ class OpenaiServer:
         self.max_tokens = settings.max_tokens
         self._settings = settings
 
+    def load(self) -> None:
+        """Have Ollama load the model for `llm.keep_alive`; any other server has loaded its own.
+
+        Its OpenAI endpoint takes no `keep_alive` and leaves the time as the last native request set
+        it, so a native request without a prompt, which only loads the model, sets it.
+        """
+        import asyncio
+
+        if self._settings.keep_alive is not None:
+            asyncio.run(self._keep_alive())
+
     def answer(
         self,
         conversations: Sequence[Conversation],
@@ -38,7 +48,37 @@ class OpenaiServer:
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
+        import asyncio
+
         asyncio.run(self._answer_all(conversations, schema, max_tokens, take))
+
+    def _client(self) -> Any:
+        import openai
+
+        return openai.AsyncOpenAI(
+            base_url=self._settings.base_url,
+            api_key=os.environ.get(self._settings.api_key_env) or "none",
+            timeout=self._settings.timeout_s,
+            max_retries=self._settings.max_retries,
+        )
+
+    async def _keep_alive(self) -> None:
+        import openai
+
+        url = self._settings.base_url.rstrip("/").removesuffix("/v1") + "/api/generate"
+        body = {"model": self.model, "keep_alive": self._settings.keep_alive, "stream": False}
+        async with self._client() as client:
+            try:
+                await client.post(url, body=body, cast_to=object)
+            except openai.NotFoundError as error:
+                if _OLLAMA_MISSES.search(_said(error)):
+                    raise self._explain(error) from error
+                raise UserError(
+                    f"the language model server knows no {url} ({_said(error)}), so it is not "
+                    "Ollama, and llm.keep_alive is for Ollama alone; let it be null"
+                ) from error
+            except openai.OpenAIError as error:
+                raise self._explain(error) from error
 
     async def _answer_all(
         self,
@@ -47,14 +87,9 @@ class OpenaiServer:
         max_tokens: int,
         take: Callable[[int, Reply], None],
     ) -> None:
-        import openai
+        import asyncio
 
-        async with openai.AsyncOpenAI(
-            base_url=self._settings.base_url,
-            api_key=os.environ.get(self._settings.api_key_env) or "none",
-            timeout=self._settings.timeout_s,
-            max_retries=self._settings.max_retries,
-        ) as client:
+        async with self._client() as client:
             waiting = enumerate(conversations)
             workers = min(self._settings.concurrency, len(conversations))
             await asyncio.gather(
@@ -133,7 +168,7 @@ class OpenaiServer:
         elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             wrong = f"does not accept the key ({_said(error)})"
             remedy = f"put one into the environment variable {settings.api_key_env}"
-        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(str(error)):
+        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(_said(error)):
             wrong = f"does not hold the model {self.model!r} ({_said(error)})"
             remedy = f"run `ollama pull {self.model}` where the server is, or correct llm.model"
         elif isinstance(error, openai.NotFoundError):
@@ -153,6 +188,8 @@ class OpenaiServer:
 
 def _said(error: Any) -> str:
     """Return the status and the server's own words, cut short and on one line."""
-    body = error.body if isinstance(error.body, dict) else {}
-    message = " ".join(str(body.get("message") or error.message).split())
+    body = error.body
+    # Ollama's own API has its words where others have an object that holds them.
+    words = body if isinstance(body, str) else body.get("message") if isinstance(body, dict) else ""
+    message = " ".join(str(words or error.message).split())
     return f"{error.status_code}, {message[:200]}"

@@ -15,7 +15,7 @@ _CPU_CACHE_BYTES = 4 * 1024**3
 
 
 class InProcessVllm:
-    """Answers `llm.batch_size` conversations a call; the model is loaded at the first one.
+    """Answers `llm.batch_size` conversations a call; the model is loaded before the first one.
 
     Replies of a batch are taken when all of it is answered, so a larger batch is faster and a
     kill costs more.
@@ -27,6 +27,11 @@ class InProcessVllm:
         self._settings = settings
         self._engine: Any = None
 
+    def load(self) -> None:
+        """Load the model, unless it is loaded; see `Backend.load`."""
+        if self._engine is None:
+            self._engine = self._loaded()
+
     def answer(
         self,
         conversations: Sequence[Conversation],
@@ -35,15 +40,14 @@ class InProcessVllm:
         take: Callable[[int, Reply], None],
     ) -> None:
         """Answer all; see `Backend.answer`."""
-        if self._engine is None:
-            self._engine = self._load()
+        self.load()
         size = self._settings.batch_size
         for start in range(0, len(conversations), size):
             batch = conversations[start : start + size]
             for offset, reply in enumerate(self._chat(batch, schema, max_tokens)):
                 take(start + offset, reply)
 
-    def _load(self) -> Any:
+    def _loaded(self) -> Any:
         gpus = self._settings.gpus
         if gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpus)

@@ -104,11 +104,31 @@ def _interval(figure: dict[str, Any] | None) -> str:
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else ""
 
 
+def _variants(backend: str, prompts: Sequence[Path], settings: Keywords) -> dict[str, Keywords]:
+    """Return what is to be scored of a backend, by name: its prompts, if it is a language model."""
+    own: dict[str, Any] = {"backend": backend}
+    if backend in get_args(Method):
+        prompts, own = [], own | {"language": None}
+    try:
+        chosen = Keywords.model_validate(settings.model_dump() | own)
+    except ValueError as error:
+        raise UserError(
+            f"--backend {backend!r} is no keywords.backend; choose one of the README's table"
+        ) from error
+    if not prompts:
+        return {backend: chosen}
+    return {f"{backend} {path}": chosen.model_copy(update={"prompt": path}) for path in prompts}
+
+
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     backend: Annotated[
         list[str] | None,
         typer.Option(help="chunks, yake, openai or vllm; several to compare them with the first."),
+    ] = None,
+    prompt: Annotated[
+        list[Path] | None,
+        typer.Option(help="Prompt of a language model; several to compare them with the first."),
     ] = None,
     part: Annotated[str, typer.Option(help="all, choose or report: every other review.")] = "all",
     labelled_file: Annotated[Path, typer.Option("--labelled")] = LABELLED,
@@ -117,17 +137,17 @@ def main(
     params = load_params(params_file)
     if part not in PARTS:
         raise UserError(f"--part {part!r} is none of {', '.join(PARTS)}; choose one of them")
+    if params.keywords.language not in (None, "en"):
+        raise UserError(
+            f"{params_file}: keywords.language is {params.keywords.language!r}, and keywords are "
+            "labelled in each review's own language and in English; let it be null or en"
+        )
     reviews = read_labelled(labelled_file)[PARTS[part]]
     scored = {}
     for name in dict.fromkeys(backend or [params.keywords.backend]):
-        try:
-            settings = Keywords.model_validate(params.keywords.model_dump() | {"backend": name})
-        except ValueError as error:
-            raise UserError(
-                f"--backend {name!r} is no keywords.backend; choose one of the README's table"
-            ) from error
-        scored[name] = run_backend(reviews, settings, params)
-        log.info("%s: %d reviews in %.2f s", name, len(reviews), scored[name][1])
+        for label, settings in _variants(name, prompt or [], params.keywords).items():
+            scored[label] = run_backend(reviews, settings, params)
+            log.info("%s: %d reviews in %.2f s", label, len(reviews), scored[label][1])
     tables = [score_table(scored), language_table(scored)]
     if len(scored) > 1:
         tables.append(difference_table(scored))

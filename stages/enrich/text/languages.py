@@ -18,10 +18,11 @@ def detect_language(words: Sequence[str]) -> str:
 
 @cache
 def stop_words(language: str) -> frozenset[str]:
-    """Return the stop words of a language, as YAKE lists them."""
+    """Return the stop words of a language, by its ISO 639-1 code; none if YAKE lists none."""
     import yake
 
-    return frozenset(yake.KeywordExtractor(lan=language).stopword_set)
+    listed_as = {"cs": "cz", "nb": "no", "nn": "no"}.get(language, language)
+    return frozenset(yake.KeywordExtractor(lan=listed_as).stopword_set) - {""}
 
 
 @cache

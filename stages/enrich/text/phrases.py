@@ -14,7 +14,7 @@ from typing import Literal
 from stages.core.log import progress
 from stages.core.store import Store, content_hash
 from stages.enrich.text.chunks import chunk_phrases
-from stages.enrich.text.languages import stop_words
+from stages.enrich.text.languages import detect_language, stop_words
 
 Method = Literal["chunks", "yake"]
 """`chunk_phrases`, or YAKE (Campos et al., 2020) for English."""
@@ -69,19 +69,28 @@ def extract_phrases(
     return [known[keys[text]] for text in texts]
 
 
-def clean_phrases(phrases: Iterable[str], limit: int) -> list[str]:
+def clean_phrases(phrases: Iterable[str], limit: int, language: str = "en") -> list[str]:
     """Return up to `limit` phrases in lower case, without punctuation, each once, order kept.
 
-    Words between which punctuation stood are joined by one space; stop words at either end go
-    ("for my son" is "son"), and a phrase of which no letter is left goes with them.
+    Words between which punctuation stood are joined by one space; stop words of `language` at
+    either end go ("for my son" is "son"), and a phrase of which no letter is left goes with them.
     """
-    cleaned = (_clean(phrase) for phrase in phrases)
+    common = stop_words(language)
+    cleaned = (_clean(phrase, common) for phrase in phrases)
     return list(dict.fromkeys(phrase for phrase in cleaned if phrase))[:limit]
 
 
-def _clean(phrase: str) -> str:
-    words = _WORD.findall(phrase.lower().replace("’", "'"))
-    common = stop_words("en")
+def language_of(text: str) -> str:
+    """Return the language of a text, of those that are told apart."""
+    return detect_language(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def _clean(phrase: str, common: frozenset[str]) -> str:
+    words = _words(phrase)
     while words and words[0] in common:
         words.pop(0)
     while words and words[-1] in common:

@@ -1,7 +1,9 @@
 """Asking: once each, kept at once, checked, objected to once, never dropped."""
 
+import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from chat_server import ChatServer
@@ -11,8 +13,10 @@ from stages.core.log import UserError
 from stages.core.params import Llm
 from stages.core.store import Store, content_hash
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import Answer, Tally, ask, count_reasons, json_schema
-from stages.enrich.llm.forms import ReviewKeywords, summary_form
+from stages.enrich.llm.ask import Answer, Tally, ask, count_reasons
+from stages.enrich.llm.forms import ReviewKeywords, json_schema, summary_form
+from stages.enrich.llm.prompts import Prompt
+from stages.enrich.llm.questions import Task
 
 
 class Form(BaseModel):
@@ -21,13 +25,21 @@ class Form(BaseModel):
     words: Annotated[list[Annotated[str, StringConstraints(max_length=20)]], Field(max_length=3)]
 
 
+TASK = Task(Prompt("Fill in words.", (("a b", '{"words": ["a"]}'),)), Form)
+
+
 def put(
-    server: ChatServer, store_file: Path, prompts: list[str], retry_failed: bool = False
+    server: ChatServer,
+    store_file: Path,
+    prompts: list[str],
+    retry_failed: bool = False,
+    task: Task[Form] = TASK,
+    **settings: Any,
 ) -> tuple[list[Answer[Form]], Tally]:
-    settings = Llm(model="tiny", base_url=server.url, max_retries=0, timeout_s=20, concurrency=4)
-    backend = load_backend("openai", settings)
+    settings = {"max_retries": 0, "timeout_s": 20, "concurrency": 4} | settings
+    backend = load_backend("openai", Llm(model="tiny", base_url=server.url, **settings))
     with Store(store_file) as store:
-        return ask(prompts, "Fill in words.", Form, backend, store, retry_failed=retry_failed)
+        return ask(prompts, task, backend, store, retry_failed=retry_failed)
 
 
 def test_equal_prompts_are_asked_once_and_answered_in_place(
@@ -103,7 +115,7 @@ def test_second_answer_counts(chat_server: ChatServer, tmp_path: Path) -> None:
     assert answer.reason is None
     assert tally.asked_again == 1
     roles = [message["role"] for message in chat_server.asked[1]["body"]["messages"]]
-    assert roles == ["system", "user", "assistant", "user"]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
 
 
 def test_answers_that_need_a_little_reading(chat_server: ChatServer, tmp_path: Path) -> None:
@@ -147,15 +159,88 @@ def test_key_is_of_model_messages_schema_and_sampling(
     chat_server: ChatServer, tmp_path: Path
 ) -> None:
     (answer,), _ = put(chat_server, tmp_path / "s", ["hello"])
-    messages = [
+    before = [
         {"role": "system", "content": "Fill in words."},
-        {"role": "user", "content": "hello"},
+        {"role": "user", "content": "a b"},
+        {"role": "assistant", "content": '{"words": ["a"]}'},
     ]
-    assert answer.key == content_hash(
-        "tiny", messages, json_schema(Form), {"temperature": 0, "max_tokens": 256}
-    )
+    asked = [{"role": "user", "content": "hello"}]
+    assert chat_server.asked[0]["body"]["messages"] == before + asked
+    sampling = {"temperature": 0, "max_tokens": 256}
+    settings = content_hash("tiny", before, json_schema(Form), sampling)
+    assert answer.key == content_hash(settings, asked)
     with Store(tmp_path / "s") as store:
         assert list(store.get_many([answer.key])) == [answer.key]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt("Fill in all words.", TASK.prompt.examples),
+        Prompt("Fill in words.", (("a b", '{"words": ["b"]}'),)),
+        Prompt("Fill in words."),
+    ],
+)
+def test_another_prompt_is_another_question(
+    chat_server: ChatServer, tmp_path: Path, prompt: Prompt
+) -> None:
+    put(chat_server, tmp_path / "s", ["hello"])
+    _, tally = put(chat_server, tmp_path / "s", ["hello"], task=Task(prompt, Form))
+    assert tally == Tally(asked=1)
+
+
+def test_schema_is_shown_only_where_the_server_does_not_hold_the_model_to_it(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    (held, free), tally = put(chat_server, tmp_path / "s", ["held to it", "UNHELD here"])
+    assert held.value == Form(words=["held"])
+    assert free.value == Form(words=["unheld"])
+    assert tally == Tally(asked=2, asked_again=1)
+    shown = [
+        one["prompt"]
+        for one in chat_server.asked
+        if json.dumps(json_schema(Form)) in one["body"]["messages"][-1]["content"]
+    ]
+    assert shown == ["UNHELD here"]
+
+
+def test_entries_of_earlier_stores_are_read(chat_server: ChatServer, tmp_path: Path) -> None:
+    (answer,), _ = put(chat_server, tmp_path / "s", ["hello"])
+    earlier = {"text": '{"words": ["earlier"]}', "problem": None, "tokens_in": 1, "tokens_out": 1}
+    with Store(tmp_path / "s") as store:
+        store.put_many({answer.key: json.dumps(earlier).encode()})
+    (again,), tally = put(chat_server, tmp_path / "s", ["hello"])
+    assert again.value == Form(words=["earlier"])
+    assert tally.asked == 0
+
+
+def test_time_of_each_reply_is_kept(chat_server: ChatServer, tmp_path: Path) -> None:
+    """Their sum is the time that all took, whichever were under way at once."""
+    chat_server.delay = 0.1
+    started = time.monotonic()
+    answers, _ = put(chat_server, tmp_path / "s", [f"w{n}" for n in range(12)], concurrency=4)
+    took = time.monotonic() - started
+    with Store(tmp_path / "s") as store:
+        kept = store.get_many([answer.key for answer in answers])
+    assert 3 * 0.1 <= sum(json.loads(entry)["seconds"] for entry in kept.values()) <= took
+
+
+@pytest.mark.parametrize(
+    ("status", "tries"),
+    [(503, 3), (500, 3 + 3)],  # a prompt may be what fails with 500, so a small one is tried too
+)
+def test_server_that_always_fails_ends_the_run_and_what_was_answered_is_kept(
+    chat_server: ChatServer, tmp_path: Path, status: int, tries: int
+) -> None:
+    chat_server.dead_after, chat_server.dead_status = 5, status
+    with pytest.raises(UserError) as caught:
+        put(chat_server, tmp_path / "s", [f"w{n}" for n in range(9)], concurrency=1, max_retries=2)
+    said = str(caught.value)
+    assert f"fails after 3 tries ({status}, shutting down); look into its log, then run the" in said
+    assert said.endswith("what was answered so far is kept")
+    assert len(chat_server.asked) == 5 + tries
+    with Store(tmp_path / "s") as store:
+        assert len(store) == 5
 
 
 def test_reasons_are_counted_by_kind() -> None:

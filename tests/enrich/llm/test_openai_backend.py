@@ -77,9 +77,16 @@ def test_retry_after_is_waited_for(chat_server: ChatServer) -> None:
     assert second - first >= RETRY_AFTER
 
 
-def test_server_error_is_tried_again(chat_server: ChatServer) -> None:
-    assert answers(chat_server, ["FAIL-ONCE now"])[0].text == '{"words": ["fail-once"]}'
-    assert len(chat_server.asked) == 2
+@pytest.mark.parametrize(
+    ("prompt", "tries"), [("FAIL-TWICE now", 3), ("SLOW-ONCE now", 2), ("CLOSE-ONCE now", 2)]
+)
+def test_server_that_fails_for_a_while_is_waited_for(
+    chat_server: ChatServer, prompt: str, tries: int
+) -> None:
+    taken = answers(chat_server, [prompt, "good"], timeout_s=0.5)
+    word = prompt.split()[0].lower()
+    assert taken == {0: Reply(f'{{"words": ["{word}"]}}'), 1: Reply('{"words": ["good"]}')}
+    assert sorted(chat_server.prompts) == sorted([prompt] * tries + ["good"])
 
 
 def test_back_off_grows(chat_server: ChatServer) -> None:

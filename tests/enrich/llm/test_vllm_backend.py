@@ -19,12 +19,13 @@ from vllm_server import CountingProxy, VllmServer
 
 from stages.core import tables
 from stages.core.log import UserError
-from stages.core.params import Llm
+from stages.core.params import Keywords, Llm
 from stages.core.store import Store
+from stages.enrich.keywords import keywords_task
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import ask, json_schema
+from stages.enrich.llm.ask import ask
 from stages.enrich.llm.base import Backend, Conversation, Reply
-from stages.enrich.llm.forms import KEYWORD_INSTRUCTIONS, ReviewKeywords
+from stages.enrich.llm.forms import ReviewKeywords, json_schema
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 ROOT = Path(__file__).parents[3]
@@ -79,15 +80,16 @@ class TestInProcess:
         self, backend: Backend, tmp_path: Path
     ) -> None:
         with Store(tmp_path / "s") as store:
-            arguments = (reviews(300), KEYWORD_INSTRUCTIONS, ReviewKeywords, backend, store)
+            task = keywords_task(Keywords())
+            arguments = (reviews(300), task, backend, store)
             answers, tally = ask(*arguments)
             assert tally.asked == 300
             kinds = {answer.reason for answer in answers if answer.value is None}
             assert kinds <= {"cut off: 1200 tokens were not enough (llm.max_tokens)"}
             assert sum(answer.value is not None for answer in answers) >= 290
             assert len(store) == 300 + tally.asked_again
-            words = sum(len(text) for text in (KEYWORD_INSTRUCTIONS, reviews(1)[0]))
-            assert tally.tokens_in >= 300 * words  # a token is a byte
+            before = sum(len(message["content"]) for message in task.prompt.messages)
+            assert tally.tokens_in >= 300 * before  # a token is a byte
             assert 0 < tally.tokens_out <= 300 * 600 + tally.asked_again * 1200
             again, tally = ask(*arguments)
         assert again == answers

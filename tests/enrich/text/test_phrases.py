@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.store import Store
+from stages.enrich.text.languages import stop_words
 from stages.enrich.text.phrases import LONGEST, Method, clean_phrases, extract_phrases
 
 METHODS = get_args(Method)
@@ -156,3 +157,16 @@ def test_real_reviews_a_second_on_two_cores(
     assert sum(map(bool, keywords)) > 0.98 * len(texts)
     everything = [keyword for found in keywords for keyword in found]
     assert everything.count("guitar") > 200
+
+
+@pytest.mark.parametrize("language", ["en", "de", "pt", "cs", "nb"])
+def test_stop_words_of_a_language_are_not_those_of_another(language: str) -> None:
+    word = {"en": "the", "de": "nach", "pt": "uma", "cs": "který", "nb": "ikke"}[language]
+    assert word in stop_words(language)
+    assert clean_phrases([f"{word} X1 {word}"], 5, language) == ["x1"]
+    assert "" not in stop_words(language)
+
+
+def test_language_without_a_list_has_no_stop_words() -> None:
+    assert stop_words("is") == frozenset()
+    assert clean_phrases(["the X1"], 5, "is") == ["the x1"]
