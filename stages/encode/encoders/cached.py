@@ -162,7 +162,7 @@ def _pack(encoded: Encoded, row: int) -> bytes:
     if sparse is not None:
         body += np.array(list(sparse.values()), "<f4").tobytes()
     if multi is not None:
-        body += multi.astype("<f4").tobytes()
+        body += multi.astype("<f2").tobytes()
     return head + body
 
 
@@ -181,6 +181,6 @@ def _unpack(values: Sequence[bytes], dimension: int) -> Encoded:
             sparse.append(dict(zip(tokens, weights.tolist(), strict=True)))
             at += token_bytes + 4 * count
         if vectors >= 0:
-            flat = np.frombuffer(value, "<f4", vectors * dimension, at)
+            flat = np.frombuffer(value, "<f2", vectors * dimension, at)
             multi.append(flat.reshape(vectors, dimension))
     return Encoded(dense, sparse or None, multi or None)

@@ -34,7 +34,7 @@ def test_dense_sparse_and_multi_vector(bge_m3: Path, tmp_path: Path) -> None:
         assert all(0.5 < weight < 1.5 for weight in weights.values())
         # One vector a token, [SEP] too; [CLS] is the dense vector's.
         assert vectors.shape == (len(tiny_models.tokenizer()(text).input_ids) - 1, 16)
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-3)
 
     assert entries(store) == 3
     again = spent(encoder, store).encode(TEXTS, "document")
