@@ -20,9 +20,16 @@ _FLUSH = 1024
 """Texts encoded between two commits to the store."""
 
 
-def describe(folder: Path, params: Encoder, model_hash: str) -> None:
-    """Write what `load_encoder` opens a folder from; a model of "." is the folder itself."""
-    about = {"params": params.model_dump(mode="json"), "model_hash": model_hash}
+def describe(folder: Path, params: Encoder, model_hash: str, **told: str) -> None:
+    """Write what `load_encoder` opens a folder from; a model of "." is the folder itself.
+
+    Args:
+        folder: an existing one.
+        params: of the encoder.
+        model_hash: its hash.
+        told: what a reader of the file shall know.
+    """
+    about = {"params": params.model_dump(mode="json"), "model_hash": model_hash, **told}
     write_json(folder / DESCRIPTION, about)
 
 

