@@ -99,7 +99,7 @@ def same_bits(found: Encoded, expected: Encoded, rows: Sequence[int]) -> None:
 def test_every_output_has_the_same_bits_in_whatever_company(
     devices: list[str], tmp_path: Path
 ) -> None:
-    """By a model of MiniLM's width: small matrices do not round by their shape."""
+    """By a model of MiniLM's width, whose sums may be cut otherwise in another shape."""
     texts = many()
     model = tiny_models.bge_m3(tmp_path, width=384)
     encoder = BgeM3Encoder(settings(model, kind="bge_m3", multi_vector=True))
