@@ -605,10 +605,7 @@ class Dense(Section):
 
 
 class OutputWeights(Section):
-    """What each of BGE-M3's scores counts; the defaults are the paper's (section 4.1).
-
-    For long documents it gives 0.15, 0.5 and 0.35 (section 4.3).
-    """
+    """What each score counts, as Chen et al., 2024; for long texts 0.15, 0.5 and 0.35."""
 
     dense: Annotated[float, Field(ge=0)] = Field(1.0, description="Of the dense vectors.")
     sparse: Annotated[float, Field(ge=0)] = Field(0.3, description="Of the lexical weights.")

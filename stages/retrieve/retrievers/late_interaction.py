@@ -11,8 +11,8 @@ import polars as pl
 
 from stages.core.determinism import torch_device
 
-_AT_ONCE = 1 << 14
-"""Tokens of items whose vectors are held at once in full precision."""
+_AT_ONCE = {"cpu": 1 << 10, "cuda": 1 << 16}
+"""Tokens of items whose vectors are held at once in full precision: on a CPU in its cache."""
 
 
 class TokenVectors:
@@ -56,7 +56,7 @@ class TokenVectors:
         device = torch_device()
         asked = torch.from_numpy(query.astype(np.float64)).to(device)
         found = []
-        for part in self._cut(items):
+        for part in self._cut(items, _AT_ONCE[device]):
             lengths = self._lengths[part]
             first = np.repeat(self._starts[part] - np.cumsum(lengths) + lengths, lengths)
             near = torch.from_numpy(self._vectors[first + np.arange(len(first))]).to(device)
@@ -81,8 +81,8 @@ class TokenVectors:
         starts, lengths = np.load(folder / "token_spans.npy")
         return cls(np.load(folder / "token_vectors.npy", mmap_mode="r"), starts, lengths)
 
-    def _cut(self, items: np.ndarray) -> list[np.ndarray]:
-        """Cut items into parts of about so many tokens as are held at once."""
+    def _cut(self, items: np.ndarray, tokens: int) -> list[np.ndarray]:
+        """Cut items into parts of about so many tokens."""
         ends = np.cumsum(self._lengths[items])
-        cuts = np.flatnonzero(np.diff(ends // _AT_ONCE)) + 1
+        cuts = np.flatnonzero(np.diff(ends // tokens)) + 1
         return np.split(items, cuts) if len(items) else []

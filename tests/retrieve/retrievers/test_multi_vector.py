@@ -59,7 +59,7 @@ def test_max_sim_is_flagembedding_s(bge_m3_peer, monkeypatch: pytest.MonkeyPatch
         ]
         found = of.max_sim(query, order)
         np.testing.assert_allclose(found, expected, atol=1e-6)
-        monkeypatch.setattr(late_interaction, "_AT_ONCE", 11)
+        monkeypatch.setattr(late_interaction, "_AT_ONCE", {"cpu": 11, "cuda": 11})
         assert of.max_sim(query, order).tolist() == found.tolist()
         monkeypatch.undo()
 
