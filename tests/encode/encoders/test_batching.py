@@ -79,6 +79,6 @@ def test_copies_of_a_sentence_transformers_model_give_the_same_bits(bert: Path) 
     texts = [f"{word} {'wood ' * (n % 20)}" for n, word in enumerate(tiny_models.WORDS)]
     encoder = SentenceTransformersEncoder(settings(bert))
     alone = encoder.encode(texts, "document", fixed_shape=True).dense
-    encoder._copies = Copies(encoder._model, ["cpu", "cpu"])
+    encoder._copies = Copies(encoder._model, [str(encoder._model.device)] * 2)
     assert encoder.encode(texts, "document", fixed_shape=True).dense.tobytes() == alone.tobytes()
     assert len(encoder._copies.models) == 2

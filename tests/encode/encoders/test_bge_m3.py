@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.core.determinism import torch_device
 from stages.encode.encoders import CachedEncoder, Encoded, load_encoder
 from stages.encode.encoders.batching import Copies
 from stages.encode.encoders.bge_m3 import BgeM3Encoder, _lexical
@@ -95,37 +96,36 @@ def same_bits(found: Encoded, expected: Encoded, rows: Sequence[int]) -> None:
         assert mine.tobytes() == expected.multi[row].tobytes()
 
 
-@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu", "cpu"]], ids=["one", "three copies"])
-def test_every_output_has_the_same_bits_in_whatever_company(
-    devices: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("copies", [1, 3])
+def test_every_output_has_the_same_bits_in_whatever_company(copies: int, tmp_path: Path) -> None:
     """By a model of MiniLM's width, whose sums may be cut otherwise in another shape."""
     texts = many()
     model = tiny_models.bge_m3(tmp_path, width=384)
     encoder = BgeM3Encoder(settings(model, kind="bge_m3", multi_vector=True))
     together = encoder.encode(texts, "document", fixed_shape=True)
-    encoder._copies = Copies(encoder._copies.models[0], devices)
+    module = encoder._copies.models[0]
+    encoder._copies = Copies(module, [str(next(module.parameters()).device)] * copies)
     for rows in (range(3, 4), range(0, len(texts), 5), range(len(texts))[::-1]):
         alone = encoder.encode([texts[row] for row in rows], "document", fixed_shape=True)
         same_bits(alone, together, rows)
-    assert len(encoder._copies.models) == len(devices)
+    assert len(encoder._copies.models) == copies
 
 
 def test_every_output_is_what_flagembedding_encodes(bge_m3: Path) -> None:
     from FlagEmbedding import BGEM3FlagModel
 
-    peer = BGEM3FlagModel(str(bge_m3), use_fp16=False, devices=["cpu"])
+    peer = BGEM3FlagModel(str(bge_m3), use_fp16=False, devices=[torch_device()])
     expected = peer.encode(
         many(), max_length=32, return_dense=True, return_sparse=True, return_colbert_vecs=True
     )
     encoder = load_encoder(settings(bge_m3, kind="bge_m3", multi_vector=True))
     for fixed in (True, False):
         found = encoder.encode(many(), "document", fixed_shape=fixed)
-        np.testing.assert_allclose(found.dense, expected["dense_vecs"], 0, 1e-6)
+        np.testing.assert_allclose(found.dense, expected["dense_vecs"], 0, 1e-5)
         assert found.sparse is not None
         assert found.multi is not None
         for mine, theirs in zip(found.sparse, expected["lexical_weights"], strict=True):
-            assert mine == pytest.approx({token: float(w) for token, w in theirs.items()}, abs=1e-6)
+            assert mine == pytest.approx({token: float(w) for token, w in theirs.items()}, abs=1e-5)
         for vectors, others in zip(found.multi, expected["colbert_vecs"], strict=True):
             np.testing.assert_allclose(vectors.astype(np.float32), others, 0, 5e-4)
 
