@@ -40,6 +40,7 @@ bench: $(SPARK)
 	python -m benchmarks.change
 	python -m benchmarks.hotness
 	python -m benchmarks.topk
+	python -m benchmarks.lexical
 	python -m benchmarks.als
 	python -m benchmarks.two_tower
 

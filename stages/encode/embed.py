@@ -27,7 +27,7 @@ def embeddings_frame(documents: pl.DataFrame, encoded: Encoded, model_hash: str)
         model_hash=pl.lit(model_hash),
     )
     if encoded.sparse is not None:
-        frame = frame.with_columns(sparse=_weights(encoded.sparse))
+        frame = frame.with_columns(sparse=weights_column(encoded.sparse))
     if encoded.multi is not None:
         lengths = [len(vectors) for vectors in encoded.multi]
         flat = np.concatenate([np.empty((0, width), np.float16), *encoded.multi])
@@ -36,8 +36,8 @@ def embeddings_frame(documents: pl.DataFrame, encoded: Encoded, model_hash: str)
     return frame
 
 
-def _weights(sparse: Sparse) -> pl.Series:
-    """Lists of (token, weight), by token, made of the dictionaries without one object a weight."""
+def weights_column(sparse: Sparse) -> pl.Series:
+    """Return lists of (token, weight), by token: made without an object for each weight."""
     lengths = [len(weights) for weights in sparse]
     entries = pl.DataFrame(
         {
