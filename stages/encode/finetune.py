@@ -133,8 +133,9 @@ def _keep_heads(base: Encoder, candidate: Path) -> dict[str, str]:
         return {}
     from stages.encode.encoders.bge_m3 import HEADS, folder_of
 
+    published = folder_of(base)
     for name in HEADS:
-        shutil.copyfile(folder_of(base) / name, candidate / name)
+        shutil.copyfile(published / name, candidate / name)
     log.info("the dense output is tuned; the heads %s are the base's, untuned", ", ".join(HEADS))
     return {"heads": "the base's, untuned"}
 

@@ -63,7 +63,7 @@ def tune(folder: Path) -> None:
     """BGE-M3, tuned whole by the stage, and what it then gives."""
     folder.mkdir()
     params = settings(folder.parent / "bge_m3", kind="bge_m3", multi_vector=True)
-    finetune(folder, params, lr=5e-3, epochs=8.0)
+    finetune(folder, params, lr=5e-3, epochs=24.0)
     made = load_encoder(folder / "tuned").encode(TEXTS, "document", fixed_shape=True)
     np.savez(folder / "answers.npz", **arrays(made))
 

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from stages.core.determinism import torch_device
-from stages.core.log import get_logger
+from stages.core.log import UserError, get_logger
 
 log = get_logger(__name__)
 
@@ -85,7 +85,20 @@ class Copies:
         self._devices = list(devices)
 
     def map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
-        """Give each batch to a copy that is free; results are in the order of the batches."""
+        """Give each batch to a copy that is free; results are in the order of the batches.
+
+        Raises:
+            UserError: a batch does not fit into a GPU.
+        """
+        import torch
+
+        try:
+            return self._map(work, batches)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"{reason}; halve encoder.batch_size and run again") from error
+
+    def _map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
         if len(batches) < 2 or len(self._devices) < 2:
             return [work(self.models[0], batch) for batch in batches]
         for device in self._devices[len(self.models) :]:

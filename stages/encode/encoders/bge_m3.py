@@ -17,7 +17,11 @@ from stages.encode.encoders.base import (
     weights_hash,
 )
 from stages.encode.encoders.batching import STEP, Copies, by_shape, devices, filled, rows_at_once
-from stages.encode.encoders.weights import cannot_be_loaded, model_folder
+from stages.encode.encoders.weights import (
+    cannot_be_loaded,
+    model_folder,
+    silent_off_terminals,
+)
 
 HEADS = ("colbert_linear.pt", "sparse_linear.pt")
 """Files of the layers that make vectors a token and lexical weights of the last hidden state."""
@@ -51,6 +55,7 @@ class BgeM3Encoder:
         precision = params.precision
         if precision == "auto":
             precision = "fp16" if torch_device() == "cuda" else "fp32"
+        silent_off_terminals()
         folder = folder_of(params)
         try:
             self._model = BGEM3FlagModel(

@@ -1,7 +1,6 @@
 """Any sentence-transformers model, the packaged all-MiniLM-L6-v2 among them."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,11 @@ from stages.encode.encoders.base import (
     weights_hash,
 )
 from stages.encode.encoders.batching import STEP, Copies, by_shape, devices, filled, rows_at_once
-from stages.encode.encoders.weights import cannot_be_loaded, model_folder
+from stages.encode.encoders.weights import (
+    cannot_be_loaded,
+    model_folder,
+    silent_off_terminals,
+)
 
 
 def load_model(params: Encoder, dtype: Any = None, device: str | None = None) -> Any:
@@ -31,10 +34,8 @@ def load_model(params: Encoder, dtype: Any = None, device: str | None = None) ->
         UserError: the model is neither a folder nor in the local cache nor to be downloaded.
     """
     from sentence_transformers import SentenceTransformer
-    from transformers.utils.logging import disable_progress_bar
 
-    if not sys.stderr.isatty():
-        disable_progress_bar()
+    silent_off_terminals()
     device = device or torch_device()
     if params.kind == "bge_m3":
         from stages.encode.encoders.bge_m3 import folder_of

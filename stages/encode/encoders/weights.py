@@ -1,5 +1,6 @@
 """Where a model's files lie: in a folder, in the hub's cache, or on the hub; never in another's."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def model_folder(name: str, parameter: str, parts: Sequence[str] = ()) -> Path:
             f"{_how_to_get(name)}"
         )
     return folder
+
+
+def silent_off_terminals() -> None:
+    """Switch off the bars of the libraries that load models where no terminal shows them."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+        disable_progress_bar()
 
 
 def cannot_be_loaded(name: str, parameter: str, error: Exception) -> UserError:

@@ -1,7 +1,6 @@
 """Picture vectors by CLIP (Radford et al., 2021), of transformers or of sentence-transformers."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,11 @@ from stages.core.determinism import torch_device, torch_dtype
 from stages.core.log import UserError
 from stages.core.params import Pictures
 from stages.encode.encoders.base import weights_hash
-from stages.encode.encoders.weights import cannot_be_loaded, model_folder
+from stages.encode.encoders.weights import (
+    cannot_be_loaded,
+    model_folder,
+    silent_off_terminals,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,10 +61,8 @@ class ClipEncoder:
 
 def _load(name: str, dtype: Any, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
-    from transformers.utils.logging import disable_progress_bar
 
-    if not sys.stderr.isatty():
-        disable_progress_bar()
+    silent_off_terminals()
     folder = model_folder(name, "pictures.model")
     try:
         model = SentenceTransformer(str(folder), device=device, model_kwargs={"dtype": dtype})

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core.log import UserError
 from stages.encode.encoders.batching import STEP, Copies, by_shape, filled
 from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
 from tests.encode import tiny_models
@@ -73,6 +74,16 @@ def test_one_batch_asks_for_no_copy_and_an_error_is_passed_on() -> None:
     with pytest.raises(ZeroDivisionError):
         copies.map(lambda _, batch: 1 // batch, [1, 0, 1])
     assert copies.map(lambda _, batch: batch, [1, 2, 3]) == [1, 2, 3]
+
+
+def test_a_batch_that_does_not_fit_is_said_with_what_to_do() -> None:
+    import torch
+
+    def work(model: Model, batch: int) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee more")
+
+    with pytest.raises(UserError, match=r"allocate 9 GiB\.; halve encoder\.batch_size"):
+        Copies(Model(), ["a", "b"]).map(work, [1, 2, 3])
 
 
 def test_copies_of_a_sentence_transformers_model_give_the_same_bits(bert: Path) -> None:
