@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages.core.log import UserError
@@ -22,6 +23,7 @@ def test_texts_of_like_length_are_batched_and_full_ones_apart() -> None:
     assert filled([4, 5], 5) == [4, 5, 4, 4, 4]
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.lists(st.integers(1, 100), max_size=50),
     st.integers(100, 130),

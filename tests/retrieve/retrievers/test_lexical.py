@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.retrieve.retrievers import lexical
@@ -82,6 +82,7 @@ weights = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(weights, max_size=12), st.lists(weights, max_size=6), st.integers(1, 14))
 def test_it_is_what_a_loop_finds(items: list[Weights], asked: list[Weights], k: int) -> None:
     expected = []
