@@ -77,6 +77,7 @@ def main(
     rng = np.random.default_rng(seed)
     texts, asked = drawn(documents, 100, 50_000, rng), drawn(queries, 20, 50_000, rng)
     weights = column(texts)
+    looped(asked[:1], texts[:1])  # Importing FlagEmbedding takes seconds.
     built: list[float] = []
     searched: list[float] = []
     scored: list[float] = []
