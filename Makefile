@@ -10,7 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: repro test test-llm lint serve bench lock docs clean
+.PHONY: repro test test-llm test-gpu lint serve bench lock docs clean
 
 repro: $(READY)
 	dvc repro
@@ -20,6 +20,10 @@ test: lint $(SPARK)
 
 test-llm: $(READY_LLM)
 	WINNOW_LLM=1 $(VENV_LLM)/bin/python -m pytest -m llm tests/enrich/llm
+
+test-gpu: $(READY)
+	@python -c "import sys, torch; torch.cuda.is_available() or sys.exit(f'make test-gpu needs a CUDA device, and torch {torch.__version__} sees none')"
+	pytest -m gpu -rs
 
 lint: $(READY)
 	ruff check .
@@ -36,6 +40,7 @@ bench: $(SPARK)
 	python -m benchmarks.change
 	python -m benchmarks.hotness
 	python -m benchmarks.topk
+	python -m benchmarks.lexical
 	python -m benchmarks.als
 	python -m benchmarks.two_tower
 

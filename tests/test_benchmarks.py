@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
-from benchmarks import als, change, hotness, permuted, topk, two_tower
+from benchmarks import als, change, hotness, lexical, permuted, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
 from stages.core import tables
@@ -133,6 +133,17 @@ def test_the_loop_over_users_answers_as_the_retriever_does() -> None:
     expected = topk.loop(past, stock, params, 10)
     assert found["item_id"].to_list() == ids.gather(expected.ravel()).to_list()
     assert not any(np.isin(row, own).any() for row, own in zip(expected, past, strict=True))
+
+
+def test_flagembedding_scores_lexical_weights_as_the_index_does() -> None:
+    rng = np.random.default_rng(0)
+    texts, asked = lexical.drawn(80, 30, 200, rng), lexical.drawn(5, 8, 200, rng)
+    index = lexical.LexicalIndex.of(lexical.column(texts))
+    rows, scores = index.search(index.queries(asked), 10)
+    every = lexical.looped(asked, texts)
+    assert lexical.agree(rows, scores, every)
+    assert not lexical.agree(rows, scores, every[::-1])
+    assert not lexical.agree(rows[:, ::-1], scores, every)
 
 
 def test_users_are_held_out_whole_and_halved() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import Checkout
+from tests.conftest import SMALL, Checkout
+from tests.encode import tiny_models
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +90,41 @@ def test_wrong_parameters_are_one_sentence(small_run: Checkout, tmp_path: Path) 
     assert said.startswith("error: ")
     assert "split.trian is no parameter" in said
     assert "Traceback" not in said
+
+
+RECIPE_BGE_M3 = SMALL | {
+    "ingest.source": "sample",
+    "keywords.backend": "chunks",
+    "summaries.use_llm": False,
+    "encoder.batch_size": 8,
+    "finetune.epochs": 1.0,
+    "finetune.mini_batch_size": 8,
+    "finetune.eval_steps": 1000,
+    "fit.multi_vector.depth": 20,
+}
+"""The recipe `bge_m3` on the generated shop, by a model of one layer, without a language model."""
+ANSWER = """
+from pathlib import Path
+from stages.publish.serving.recommender import Recommender, text_queries
+bundle = Recommender.load(Path("bundle"))
+found = bundle.recommend(text_queries(["guitar for a child"]), 5)
+alone = bundle.recommend(text_queries(["guitar for a child"]), 5, "multi_vector")
+print(found.height, alone.height, alone["retrieval_score"].is_sorted(descending=True))
+"""
+
+
+def test_the_bge_m3_recipe_on_a_tiny_model(tmp_path: Path) -> None:
+    """Every retriever of the recipe is fitted, answers, is blended, ranked, bundled and served."""
+    model = tiny_models.bge_m3(tmp_path / "model")
+    checkout = Checkout(tmp_path / "run", "bge_m3", RECIPE_BGE_M3 | {"encoder.model": str(model)})
+    checkout.run("dvc", "repro")
+    params = yaml.safe_load((checkout.folder / "params.yaml").read_text())
+    assert {"dense_base", "dense", "sparse", "multi_vector"} < set(params["retrievers"])
+    retrieval = json.loads((checkout.folder / "metrics" / "retrieval.json").read_text())
+    assert set(retrieval) == {*params["retrievers"], "blend"}
+    assert all(retrieval[name]["test"]["coverage@10"]["mean"] > 0 for name in retrieval)
+    kept = checkout.folder / "bundle" / "retrievers" / "multi_vector" / "train"
+    assert (kept / "token_vectors.npy").stat().st_size > 60 * 16 * 2
+    said = checkout.run(sys.executable, "-c", ANSWER).splitlines()
+    assert said[0] == "5 5 True"
+    assert "Data and pipelines are up to date" in checkout.run("dvc", "repro")

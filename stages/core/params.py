@@ -22,7 +22,16 @@ from stages.core.iso639 import LANGUAGE_NAMES
 from stages.core.log import UserError
 
 RetrieverName = Literal[
-    "popular", "item_knn", "als", "two_tower", "content", "bm25", "dense_base", "dense", "sparse"
+    "popular",
+    "item_knn",
+    "als",
+    "two_tower",
+    "content",
+    "bm25",
+    "dense_base",
+    "dense",
+    "sparse",
+    "multi_vector",
 ]
 READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als", "two_tower", "content")
 """Retrievers that answer a query without words, by who asks and what they chose before.
@@ -369,7 +378,13 @@ class Encoder(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: half precision on CUDA, fp32 on CPU."
     )
-    multi_vector: bool = Field(False, description="bge_m3: also write one vector a token.")
+    multi_vector: bool = Field(
+        False,
+        description="bge_m3: also one vector a token, 2 bytes a number: 2 KB a token of BGE-M3.",
+    )
+    gpus: list[Annotated[int, Field(ge=0)]] = Field(
+        [], description="GPU ids that encode, each with a copy of the model; empty for all."
+    )
 
     @model_validator(mode="after")
     def _model(self) -> Self:
@@ -638,6 +653,32 @@ class Dense(Section):
     block: Positive = Field(512, description="Queries scored at once.")
 
 
+class OutputWeights(Section):
+    """What each score counts, as Chen et al., 2024; for long texts 0.15, 0.5 and 0.35."""
+
+    dense: Annotated[float, Field(ge=0)] = Field(1.0, description="Of the dense vectors.")
+    sparse: Annotated[float, Field(ge=0)] = Field(0.3, description="Of the lexical weights.")
+    multi_vector: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Of the late interaction of tokens."
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.dense + self.sparse + self.multi_vector:
+            raise ValueError("one of dense, sparse and multi_vector must be over 0")
+        return self
+
+
+class MultiVector(Section):
+    """The best by dense vectors and lexical weights, scored again by late interaction."""
+
+    depth: Positive = Field(
+        200, description="Candidates of either search that are scored with a vector a token."
+    )
+    block: Positive = Field(512, description="Queries searched at once.")
+    weights: OutputWeights = OutputWeights()
+
+
 class Fit(Section):
     """One section a retriever."""
 
@@ -650,6 +691,7 @@ class Fit(Section):
     dense_base: Dense = Dense()
     dense: Dense = Dense()
     sparse: Dense = Dense()
+    multi_vector: MultiVector = MultiVector()
 
 
 class Candidates(Section):
@@ -810,6 +852,11 @@ class Params(Section):
                 f"retriever 'sparse' needs an encoder with lexical weights (encoder.kind: bge_m3), "
                 f"and encoder.kind is {self.encoder.kind!r}; take it from `retrievers` or change "
                 "the encoder"
+            )
+        if "multi_vector" in self.retrievers and not self.encoder.multi_vector:
+            raise ValueError(
+                "retriever 'multi_vector' needs vectors of tokens, and encoder.multi_vector is "
+                "false; set it, with encoder.kind: bge_m3, or take the retriever from `retrievers`"
             )
         if (
             self.ingest.source == "interactions"

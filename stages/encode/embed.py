@@ -1,5 +1,7 @@
 """Embed: documents and one encoder in, a vector for each document and a Chroma collection out."""
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +14,7 @@ from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import atomic_folder
 from stages.encode.encoders import CachedEncoder, Encoded
+from stages.encode.encoders.base import Sparse
 
 log = get_logger(__name__)
 
@@ -24,17 +27,36 @@ def embeddings_frame(documents: pl.DataFrame, encoded: Encoded, model_hash: str)
         model_hash=pl.lit(model_hash),
     )
     if encoded.sparse is not None:
-        weights = [
-            [{"token": token, "weight": weight} for token, weight in sorted(row.items())]
-            for row in encoded.sparse
-        ]
-        kind = pl.List(pl.Struct({"token": pl.String, "weight": pl.Float32}))
-        frame = frame.with_columns(sparse=pl.Series(weights, dtype=kind))
+        frame = frame.with_columns(sparse=weights_column(encoded.sparse))
     if encoded.multi is not None:
-        vectors = [row.tolist() for row in encoded.multi]
-        kind_multi = pl.List(pl.Array(pl.Float32, width))
-        frame = frame.with_columns(multi_vector=pl.Series(vectors, dtype=kind_multi))
+        lengths = [len(vectors) for vectors in encoded.multi]
+        flat = np.concatenate([np.empty((0, width), np.float16), *encoded.multi])
+        vectors = pl.Series(flat, dtype=pl.Array(pl.Float16, width))
+        frame = frame.with_columns(multi_vector=_lists(vectors, lengths))
     return frame
+
+
+def weights_column(sparse: Sparse) -> pl.Series:
+    """Return lists of (token, weight), by token: made without an object for each weight."""
+    lengths = [len(weights) for weights in sparse]
+    entries = pl.DataFrame(
+        {
+            "row": np.repeat(np.arange(len(sparse)), lengths),
+            "token": pl.Series(list(chain.from_iterable(sparse)), dtype=pl.String),
+            "weight": np.fromiter(
+                chain.from_iterable(weights.values() for weights in sparse), np.float32
+            ),
+        }
+    ).sort("row", "token")
+    return _lists(entries.select(pl.struct("token", "weight")).to_series(), lengths)
+
+
+def _lists(values: pl.Series, lengths: Sequence[int]) -> pl.Series:
+    """Cut values into lists of these lengths, one behind the other."""
+    import pyarrow as pa
+
+    ends = pa.array(np.append(0, np.cumsum(lengths, dtype=np.int64)))
+    return pl.Series(pa.LargeListArray.from_arrays(ends, values.to_arrow()))
 
 
 def main(

@@ -77,11 +77,12 @@ def main(
     model.save(str(candidate), create_model_card=False)
     description = Encoder(
         **base.model_dump(exclude={"kind", "model", "multi_vector"}),
-        kind="sentence_transformers",
+        kind="bge_m3" if base.kind == "bge_m3" else "sentence_transformers",
         model=".",
     )
+    heads = _keep_heads(base, candidate)
     loaded = load_encoder(description.model_copy(update={"model": str(candidate)}))
-    describe(candidate, description, loaded.model_hash)
+    describe(candidate, description, loaded.model_hash, **heads)
     before = gains(CachedEncoder(base_folder, store), queries, documents)
     after = gains(CachedEncoder(candidate, store), queries, documents)
     settings: dict[str, Any] = {
@@ -120,6 +121,23 @@ def main(
 def _keep_base(base_folder: Path, model_folder: Path) -> None:
     with atomic_folder(model_folder) as folder:
         shutil.copytree(base_folder, folder, dirs_exist_ok=True)
+
+
+def _keep_heads(base: Encoder, candidate: Path) -> dict[str, str]:
+    """Put the base's heads beside tuned weights of BGE-M3, and return what is to be said of them.
+
+    The loss reads the dense vector alone, so the layers behind lexical weights and vectors a token
+    are not trained; they read hidden states that training has moved.
+    """
+    if base.kind != "bge_m3":
+        return {}
+    from stages.encode.encoders.bge_m3 import HEADS, folder_of
+
+    published = folder_of(base)
+    for name in HEADS:
+        shutil.copyfile(published / name, candidate / name)
+    log.info("the dense output is tuned; the heads %s are the base's, untuned", ", ".join(HEADS))
+    return {"heads": "the base's, untuned"}
 
 
 def _write_curve(path: Path, points: list[dict[str, float]]) -> None:

@@ -17,6 +17,7 @@ from stages.core.windows import Log, impressions_of
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import (
     ENCODER_OF,
+    READS_BESIDES,
     READS_VECTORS,
     Parts,
     TrainingData,
@@ -65,6 +66,13 @@ def with_behaviour(
     return replace(data, events=known, impressions=shown)
 
 
+def _embeddings(path: Path, name: RetrieverName) -> pl.DataFrame:
+    """Read what one retriever needs of a table that may hold a vector for every token."""
+    there = pl.read_parquet_schema(path) if path.exists() else {}
+    besides = [column for column in READS_BESIDES.get(name, ()) if column in there]
+    return tables.read(path, tables.EMBEDDINGS, [*tables.EMBEDDINGS.columns, *besides])
+
+
 def main(
     retriever: Annotated[str, typer.Argument(help="Name of the retriever.")],
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
@@ -102,11 +110,11 @@ def main(
             parts.save(folder / "parts")
         if name in ENCODER_OF:
             which = ENCODER_OF[name]
-            embeddings = tables.read(embeddings_folder / f"{which}.parquet", tables.EMBEDDINGS)
+            embeddings = _embeddings(embeddings_folder / f"{which}.parquet", name)
             encoder = CachedEncoder(encoders_folder / which)
             shutil.copytree(encoders_folder / which, folder / "encoder")
         if name in READS_VECTORS:
-            embeddings = tables.read(embeddings_folder / "base.parquet", tables.EMBEDDINGS)
+            embeddings = _embeddings(embeddings_folder / "base.parquet", name)
         for window in tables.WINDOWS:
             catalogue = catalogue_of(items, properties, window)
             given = None if pictures.is_empty() else pictures

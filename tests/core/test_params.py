@@ -52,6 +52,20 @@ def test_an_empty_file_of_parameters_is_the_defaults(tmp_path: Path) -> None:
             {"ingest": {"source": "interactions", "interactions": {"columns": {"time": None}}}},
             "without times there is no cut in time: split.method must be leave_last_out",
         ),
+        (
+            {"retrievers": ["multi_vector"], "encoder": {"kind": "bge_m3"}},
+            r"'multi_vector' needs vectors of tokens, and encoder\.multi_vector is false",
+        ),
+        (
+            {
+                "fit": {
+                    "multi_vector": {
+                        "weights": dict.fromkeys(("dense", "sparse", "multi_vector"), 0)
+                    }
+                }
+            },
+            "must be over 0",
+        ),
         ({"retrievers": ["sparse"]}, "'sparse' needs an encoder with lexical weights"),
         ({"encoder": {"multi_vector": True}}, "multi_vector needs kind bge_m3"),
         ({"encoder": {"kind": "sentence_transformers"}}, "needs a model"),

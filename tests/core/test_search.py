@@ -14,7 +14,7 @@ Device = Literal["cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> Device:
     import torch
 

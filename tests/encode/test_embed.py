@@ -106,7 +106,7 @@ def test_only_new_lines_are_encoded(bert: Path, tmp_path: Path) -> None:
 def test_bge_m3_adds_lexical_weights_and_vectors_a_token(bge_m3: Path, tmp_path: Path) -> None:
     frame = run(tmp_path, settings(bge_m3, kind="bge_m3", multi_vector=True))
     assert frame.schema["sparse"] == pl.List(pl.Struct({"token": pl.String, "weight": pl.Float32}))
-    assert frame.schema["multi_vector"] == pl.List(pl.Array(pl.Float32, 16))
+    assert frame.schema["multi_vector"] == pl.List(pl.Array(pl.Float16, 16))
     # Two lines of two words with one word each of its own: four tokens; one vector a token of the
     # first line, and one for [SEP].
     assert frame["sparse"].list.len().unique().to_list() == [4]

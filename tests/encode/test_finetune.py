@@ -1,5 +1,6 @@
 """The stage finetune, whole: what is learned is kept, what did not help is not."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -139,11 +140,38 @@ def test_too_little_to_learn_from_is_the_base(
     assert (metrics["kept"], metrics["steps"]) == ("base", 0)
 
 
-def test_bge_m3_is_tuned_by_its_dense_output(bge_m3: Path, tmp_path: Path) -> None:
+def test_bge_m3_is_tuned_by_its_dense_output_and_keeps_the_base_s_heads(
+    bge_m3: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     params = settings(bge_m3, kind="bge_m3", multi_vector=True)
-    metrics = run(tmp_path, params, lr=5e-3, epochs=8.0)
+    winnow = logging.getLogger("winnow")
+    winnow.addHandler(caplog.handler)
+    try:
+        metrics = run(tmp_path, params, lr=5e-3, epochs=8.0)
+    finally:
+        winnow.removeHandler(caplog.handler)
     assert metrics["kept"] == "tuned"
-    assert load_encoder(tmp_path / "tuned").encode(["harp"], "query").sparse is None
+    assert "colbert_linear.pt, sparse_linear.pt are the base's, untuned" in caplog.text
+    told = read_json(tmp_path / "tuned" / "encoder.json")
+    assert told["heads"] == "the base's, untuned"
+    for head in ("colbert_linear.pt", "sparse_linear.pt"):
+        assert (tmp_path / "tuned" / head).read_bytes() == (bge_m3 / head).read_bytes()
+
+    # What `dense` reads of it, and what it gives as somebody's base.
+    tuned = load_encoder(tmp_path / "tuned").encode(["harp of wood"], "query")
+    assert tuned.sparse is not None
+    assert tuned.multi is None
+    moved = settings(tmp_path / "tuned", kind="bge_m3", multi_vector=True)
+    found = load_encoder(moved).encode(["harp of wood"], "query")
+    untuned = load_encoder(params).encode(["harp of wood"], "query")
+    assert found.dense.tobytes() == tuned.dense.tobytes() != untuned.dense.tobytes()
+    assert found.sparse == tuned.sparse
+    assert found.sparse is not None
+    assert untuned.sparse is not None
+    assert found.sparse[0].keys() == untuned.sparse[0].keys()
+    assert found.multi is not None
+    assert untuned.multi is not None
+    assert found.multi[0].shape == untuned.multi[0].shape
 
 
 @pytest.mark.slow

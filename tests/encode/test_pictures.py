@@ -180,6 +180,6 @@ def test_clip_through_the_stage(clip: Path, tmp_path: Path) -> None:
 def test_a_missing_model_leaves_no_table(tmp_path: Path) -> None:
     written(tmp_path / "drawn", DRAWN)
     prepare(tmp_path, {"i0": "i0.png"}, encoder="clip", model=str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"pictures\.model .* could not be loaded"):
+    with pytest.raises(UserError, match=r"pictures\.model .* there is no such folder"):
         run(tmp_path)
     assert not (tmp_path / "pictures.parquet").exists()

@@ -94,7 +94,7 @@ def static(folder: Path, rotation: int = 0) -> Path:
     return folder
 
 
-def bge_m3(folder: Path, seed: int = 0, positions: int = 66) -> Path:
+def bge_m3(folder: Path, seed: int = 0, positions: int = 66, width: int = WIDTH) -> Path:
     """A random XLM-R in the layout in which BGE-M3 is published; every token weighs about one."""
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel
@@ -102,11 +102,11 @@ def bge_m3(folder: Path, seed: int = 0, positions: int = 66) -> Path:
     torch.manual_seed(seed)
     words = tokenizer()
     # Large weights, or its [CLS] vector knows too little of the other tokens to learn in seconds.
-    options = config(words, positions) | {"initializer_range": 0.2}
+    options = config(words, positions) | {"initializer_range": 0.2, "hidden_size": width}
     XLMRobertaModel(XLMRobertaConfig(**options)).save_pretrained(folder)
     words.save_pretrained(folder)
-    torch.save(torch.nn.Linear(WIDTH, WIDTH).state_dict(), folder / "colbert_linear.pt")
-    weigh = torch.nn.Linear(WIDTH, 1)
+    torch.save(torch.nn.Linear(width, width).state_dict(), folder / "colbert_linear.pt")
+    weigh = torch.nn.Linear(width, 1)
     torch.nn.init.normal_(weigh.weight, std=0.02)
     torch.nn.init.ones_(weigh.bias)
     torch.save(weigh.state_dict(), folder / "sparse_linear.pt")

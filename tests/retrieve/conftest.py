@@ -227,6 +227,9 @@ def settings_of(name: str, folder: Path, seed: int) -> Encoder | None:
         return tiny_models.settings(tiny_models.bert(folder, seed=seed))
     if name == "sparse":
         return tiny_models.settings(tiny_models.bge_m3(folder, seed=seed), kind="bge_m3")
+    if name == "multi_vector":
+        model = tiny_models.bge_m3(folder, seed=seed)
+        return tiny_models.settings(model, kind="bge_m3", multi_vector=True)
     return None
 
 

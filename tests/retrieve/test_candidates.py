@@ -14,7 +14,7 @@ from stages.core.params import Encoder
 from stages.core.storage import write_json
 from stages.encode import base, embed
 from stages.retrieve import candidates, fit
-from stages.retrieve.retrievers import ENCODER_OF, READS_VECTORS
+from stages.retrieve.retrievers import ENCODER_OF, READS_BESIDES, READS_VECTORS
 from tests.encode import tiny_models
 from tests.retrieve.conftest import COMPANIONS, OWN, START
 
@@ -141,12 +141,15 @@ def run(folder: Path, encoder: Encoder, name: str, *, cut: bool = True) -> pl.Da
 
 @pytest.mark.parametrize(
     "name",
-    ["popular", "item_knn", "als", "two_tower", "content", "bm25", "dense_base", "sparse"],
+    [
+        *("popular", "item_knn", "als", "two_tower", "content"),
+        *("bm25", "dense_base", "sparse", "multi_vector"),
+    ],
 )
 def test_each_split_is_answered_by_its_window_twice_the_same(name: str, tmp_path: Path) -> None:
-    if name == "sparse":
+    if name in READS_BESIDES:
         model = tiny_models.bge_m3(tmp_path / "model")
-        encoder = tiny_models.settings(model, kind="bge_m3")
+        encoder = tiny_models.settings(model, kind="bge_m3", multi_vector=name == "multi_vector")
     else:
         encoder = tiny_models.settings(tiny_models.static(tmp_path / "model"))
     found = run(tmp_path / "a", encoder, name)

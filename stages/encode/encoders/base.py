@@ -20,7 +20,7 @@ class Encoded:
     Attributes:
         dense: float32, shape (n, dimension), rows of length 1.
         sparse: token to weight for each text, where the encoder has lexical weights.
-        multi: float32 arrays of shape (tokens, dimension), where asked for.
+        multi: float16 arrays of shape (tokens, dimension), rows of length 1, where asked for.
     """
 
     dense: np.ndarray
@@ -51,6 +51,18 @@ class TextEncoder(Protocol):
                 the price of filling up batches; for vectors that are kept.
         """
         ...
+
+
+def position_limit(transformer: Any) -> int:
+    """Return how many tokens a model of transformers has positions for; 512 where it says nothing.
+
+    RoBERTa and its kin number positions from their padding index on, and have so many fewer.
+    """
+    config = getattr(transformer, "config", None)
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return int(positions - (0 if padding is None else padding + 1))
 
 
 def tokenizer_settings(tokenizer: Any) -> str:

@@ -1,62 +1,170 @@
 """BGE-M3 through FlagEmbedding: dense, sparse and multi-vector output (Chen et al., 2024)."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.core.determinism import torch_device
-from stages.core.log import UserError
 from stages.core.params import Encoder
-from stages.encode.encoders.base import Encoded, Kind, tokenizer_settings, weights_hash
+from stages.encode.encoders.base import (
+    Encoded,
+    Kind,
+    Sparse,
+    position_limit,
+    tokenizer_settings,
+    weights_hash,
+)
+from stages.encode.encoders.batching import STEP, Copies, by_shape, devices, filled, rows_at_once
+from stages.encode.encoders.weights import (
+    cannot_be_loaded,
+    model_folder,
+    silent_off_terminals,
+)
+
+HEADS = ("colbert_linear.pt", "sparse_linear.pt")
+"""Files of the layers that make vectors a token and lexical weights of the last hidden state."""
+_PUBLISHED = "BAAI/bge-m3"
+
+
+def folder_of(params: Encoder) -> Path:
+    """Return the folder with the model's files, heads among them.
+
+    FlagEmbedding would draw heads that are missing, and go on.
+
+    Raises:
+        UserError: it is nowhere, or files are missing from it.
+    """
+    return model_folder(params.model or _PUBLISHED, "encoder.model", HEADS)
 
 
 class BgeM3Encoder:
-    """One forward pass gives a dense vector, lexical weights and, when asked, a vector a token."""
+    """One forward pass gives a dense vector, lexical weights and, when asked, a vector a token.
+
+    Model and tokenizer are loaded by FlagEmbedding and its module computes. Its own `encode` pads a
+    batch to its longest text, and products of another shape round otherwise; here texts of about
+    the same length are batched, so that with a fixed number of rows each has the same bits in
+    whatever company.
+    """
 
     def __init__(self, params: Encoder) -> None:
         from FlagEmbedding import BGEM3FlagModel
 
-        device = torch_device()
-        half = device == "cuda" if params.precision == "auto" else params.precision != "fp32"
-        name = params.model or "BAAI/bge-m3"
+        on = devices(params.gpus)
+        precision = params.precision
+        if precision == "auto":
+            precision = "fp16" if torch_device() == "cuda" else "fp32"
+        silent_off_terminals()
+        folder = folder_of(params)
         try:
-            self._model = BGEM3FlagModel(name, use_fp16=half, devices=[device])
-        except (OSError, ValueError) as error:
-            raise UserError(f"encoder.model {name!r} could not be loaded: {error}") from error
+            self._model = BGEM3FlagModel(
+                str(folder),
+                use_fp16=precision == "fp16",
+                use_bf16=precision == "bf16",
+                devices=on[:1],
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            name = params.model or _PUBLISHED
+            raise cannot_be_loaded(name, "encoder.model", error) from error
+        module = self._model.model.to(on[0]).eval()
+        self._copies = Copies(module, on)
         self._params = params
-        module = self._model.model
+        self._rows = rows_at_once(params.batch_size, on[0])
+        self._positions = position_limit(module.model)
+        words = self._model.tokenizer
+        special = (words.cls_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id)
+        self._unweighed = [token for token in special if token is not None]
         self.dimension = int(module.model.config.hidden_size)
         self.model_hash = weights_hash(
             module.state_dict(),
             "bge_m3",
             params.max_query_length,
             params.max_doc_length,
-            half,
+            precision,
             params.multi_vector,
-            tokenizer_settings(self._model.tokenizer),
+            tokenizer_settings(words),
+            STEP,
         )
 
     def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
         """Encode texts. Sparse keys are token ids as text, as FlagEmbedding gives them.
 
-        FlagEmbedding pads batches as it sees fit, so `fixed_shape` cannot be had.
+        Vectors a token are those of all tokens but the first, [CLS], whose vector is the dense one.
         """
         is_query = kind == "query"
-        output = self._model.encode(
-            list(texts),
-            batch_size=self._params.batch_size,
-            max_length=self._params.max_query_length if is_query else self._params.max_doc_length,
-            return_dense=True,
-            return_sparse=True,
-            return_colbert_vecs=self._params.multi_vector,
+        limit = self._params.max_query_length if is_query else self._params.max_doc_length
+        limit = min(limit, self._positions)
+        dense = np.empty((len(texts), self.dimension), np.float32)
+        sparse: Sparse = [{}] * len(texts)
+        multi = [np.empty((0, self.dimension), np.float16)] * len(texts)
+        if not len(texts):
+            return Encoded(dense)
+        words = self._model.tokenizer
+        ids = words(list(texts), truncation=True, max_length=limit)["input_ids"]
+        batches = by_shape([len(row) for row in ids], limit, self._rows)
+
+        def forward(module: Any, batch: tuple[int, list[int]]) -> Encoded:
+            length, positions = batch
+            rows = filled(positions, self._rows) if fixed_shape else positions
+            tokens = np.full((len(rows), length), words.pad_token_id, np.int64)
+            for row, position in enumerate(rows):
+                tokens[row, : len(ids[position])] = ids[position]
+            lengths = np.array([len(ids[position]) for position in rows])
+            return self._forward(module, tokens, lengths, len(positions))
+
+        for (_, positions), made in zip(batches, self._copies.map(forward, batches), strict=True):
+            dense[positions] = made.dense
+            for row, position in enumerate(positions):
+                sparse[position] = made.sparse[row] if made.sparse else {}
+                if made.multi is not None:
+                    multi[position] = made.multi[row]
+        return Encoded(dense, sparse, multi if self._params.multi_vector else None)
+
+    def _forward(self, module: Any, tokens: np.ndarray, lengths: np.ndarray, count: int) -> Encoded:
+        """Compute a batch, of which the first `count` rows are asked for."""
+        import torch
+
+        device = next(module.parameters()).device
+        mask = np.arange(tokens.shape[1]) < lengths[:, None]
+        given = {"input_ids": tokens, "attention_mask": mask.astype(np.int64)}
+        with torch.inference_mode():
+            made = module(
+                {name: torch.from_numpy(array).to(device) for name, array in given.items()},
+                return_dense=True,
+                return_sparse=True,
+                return_colbert_vecs=self._params.multi_vector,
+            )
+        dense, weights = (
+            made[name][:count].float().cpu() for name in ("dense_vecs", "sparse_vecs")
         )
-        dense = np.asarray(output["dense_vecs"], dtype=np.float32)
+        dense = dense.numpy()
         dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
-        sparse = [
-            {str(token): float(weight) for token, weight in weights.items()}
-            for weights in output["lexical_weights"]
-        ]
-        multi = output.get("colbert_vecs") if self._params.multi_vector else None
+        weighed = mask[:count] & ~np.isin(tokens[:count], self._unweighed)
+        sparse = _lexical(tokens[:count], np.where(weighed, weights.numpy()[..., 0], 0))
+        if not self._params.multi_vector:
+            return Encoded(dense, sparse)
+        vectors = made["colbert_vecs"][:count].half().cpu().numpy()
         return Encoded(
-            dense, sparse, [np.asarray(m, np.float32) for m in multi] if multi is not None else None
+            dense,
+            sparse,
+            [vectors[row, : tokens_read - 1] for row, tokens_read in enumerate(lengths[:count])],
         )
+
+
+def _lexical(tokens: np.ndarray, weights: np.ndarray) -> Sparse:
+    """Give each text its tokens of positive weight, the largest where a token stands twice.
+
+    Args:
+        tokens: ids, shape (n, length).
+        weights: of the same shape.
+    """
+    order = np.lexsort((weights, tokens), axis=1)
+    tokens = np.take_along_axis(tokens, order, 1)
+    weights = np.take_along_axis(weights, order, 1)
+    largest = np.diff(tokens, axis=1, append=-1) != 0
+    kept = largest & (weights > 0)
+    return [
+        dict(zip(map(str, ids[keep].tolist()), values[keep].tolist(), strict=True))
+        for ids, values, keep in zip(tokens, weights, kept, strict=True)
+    ]

@@ -20,9 +20,16 @@ _FLUSH = 1024
 """Texts encoded between two commits to the store."""
 
 
-def describe(folder: Path, params: Encoder, model_hash: str) -> None:
-    """Write what `load_encoder` opens a folder from; a model of "." is the folder itself."""
-    about = {"params": params.model_dump(mode="json"), "model_hash": model_hash}
+def describe(folder: Path, params: Encoder, model_hash: str, **told: str) -> None:
+    """Write what `load_encoder` opens a folder from; a model of "." is the folder itself.
+
+    Args:
+        folder: an existing one.
+        params: of the encoder.
+        model_hash: its hash.
+        told: what a reader of the file shall know.
+    """
+    about = {"params": params.model_dump(mode="json"), "model_hash": model_hash, **told}
     write_json(folder / DESCRIPTION, about)
 
 
@@ -162,7 +169,7 @@ def _pack(encoded: Encoded, row: int) -> bytes:
     if sparse is not None:
         body += np.array(list(sparse.values()), "<f4").tobytes()
     if multi is not None:
-        body += multi.astype("<f4").tobytes()
+        body += multi.astype("<f2").tobytes()
     return head + body
 
 
@@ -181,6 +188,6 @@ def _unpack(values: Sequence[bytes], dimension: int) -> Encoded:
             sparse.append(dict(zip(tokens, weights.tolist(), strict=True)))
             at += token_bytes + 4 * count
         if vectors >= 0:
-            flat = np.frombuffer(value, "<f4", vectors * dimension, at)
+            flat = np.frombuffer(value, "<f2", vectors * dimension, at)
             multi.append(flat.reshape(vectors, dimension))
     return Encoded(dense, sparse or None, multi or None)

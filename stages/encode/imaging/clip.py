@@ -1,7 +1,6 @@
 """Picture vectors by CLIP (Radford et al., 2021), of transformers or of sentence-transformers."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,11 @@ from stages.core.determinism import torch_device, torch_dtype
 from stages.core.log import UserError
 from stages.core.params import Pictures
 from stages.encode.encoders.base import weights_hash
+from stages.encode.encoders.weights import (
+    cannot_be_loaded,
+    model_folder,
+    silent_off_terminals,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,22 +61,16 @@ class ClipEncoder:
 
 def _load(name: str, dtype: Any, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
-    from transformers.utils.logging import disable_progress_bar
 
-    if not sys.stderr.isatty():
-        disable_progress_bar()
+    silent_off_terminals()
+    folder = model_folder(name, "pictures.model")
     try:
-        model = SentenceTransformer(name, device=device, model_kwargs={"dtype": dtype}).eval()
+        model = SentenceTransformer(str(folder), device=device, model_kwargs={"dtype": dtype})
     except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"pictures.model {name!r} could not be loaded ({reason}); name a folder with a CLIP "
-            "model, such as `hf download openai/clip-vit-base-patch32 --local-dir FOLDER` leaves "
-            "where there is a network, or set pictures.encoder to colour_shape or none"
-        ) from error
+        raise cannot_be_loaded(name, "pictures.model", error) from error
     if "image" not in model.modalities:
         raise UserError(
             f"pictures.model {name!r} reads {', '.join(map(str, model.modalities))} and no images; "
             "name a CLIP model"
         )
-    return model
+    return model.eval()

@@ -18,6 +18,7 @@ _FIXED = {
     "dense_base": "#56b4e9",
     "dense": "#e69f00",
     "sparse": "#9467bd",
+    "multi_vector": "#a3566c",
     "popular": "#8c6d31",
     "item_knn": "#5d6dbe",
     "lightgbm": "#009e73",

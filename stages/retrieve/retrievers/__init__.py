@@ -3,7 +3,13 @@
 from pathlib import Path
 
 from stages.core.params import Fit, RetrieverName
-from stages.retrieve.retrievers.base import ENCODER_OF, READS_VECTORS, Retriever, TrainingData
+from stages.retrieve.retrievers.base import (
+    ENCODER_OF,
+    READS_BESIDES,
+    READS_VECTORS,
+    Retriever,
+    TrainingData,
+)
 from stages.retrieve.retrievers.history import KnowsItems
 from stages.retrieve.retrievers.parts import (
     Parts,
@@ -16,6 +22,7 @@ from stages.retrieve.retrievers.parts import (
 
 __all__ = [
     "ENCODER_OF",
+    "READS_BESIDES",
     "READS_VECTORS",
     "KnowsItems",
     "Parts",
@@ -71,6 +78,10 @@ def make_retriever(
         from stages.retrieve.retrievers.sparse import SparseRetriever
 
         return SparseRetriever(params.sparse)
+    if name == "multi_vector":
+        from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
+
+        return MultiVectorRetriever(params.multi_vector)
     from stages.retrieve.retrievers.dense import DenseRetriever
 
     return DenseRetriever(name, params.dense if name == "dense" else params.dense_base)
@@ -124,6 +135,10 @@ def class_of(name: RetrieverName) -> type[Retriever]:
         from stages.retrieve.retrievers.sparse import SparseRetriever
 
         return SparseRetriever
+    if name == "multi_vector":
+        from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
+
+        return MultiVectorRetriever
     from stages.retrieve.retrievers.dense import DenseRetriever
 
     return DenseRetriever

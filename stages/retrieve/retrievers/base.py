@@ -16,8 +16,14 @@ ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
     "dense_base": "base",
     "dense": "tuned",
     "sparse": "base",
+    "multi_vector": "base",
 }
 """The encoder of each retriever that has one."""
+READS_BESIDES: dict[str, tuple[str, ...]] = {
+    "sparse": ("sparse",),
+    "multi_vector": ("sparse", "multi_vector"),
+}
+"""Columns of the embeddings that a retriever reads beside the dense vectors."""
 READS_VECTORS: tuple[str, ...] = ("content", "two_tower")
 """Retrievers that know items by the base encoder's vectors, and encode no query."""
 LEARNS_FROM: dict[str, tuple[str, ...]] = {
@@ -30,6 +36,7 @@ LEARNS_FROM: dict[str, tuple[str, ...]] = {
     "dense_base": ("embeddings",),
     "dense": ("embeddings",),
     "sparse": ("embeddings",),
+    "multi_vector": ("embeddings",),
 }
 """What of `TrainingData` tells a retriever of items; without any of it, it finds nothing."""
 

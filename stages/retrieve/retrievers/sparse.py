@@ -2,7 +2,7 @@
 
 from copy import copy
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -12,17 +12,17 @@ from stages.core.params import Dense
 from stages.core.storage import read_json, write_json
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame, encoder_beside
+from stages.retrieve.retrievers.lexical import LexicalIndex
 
 
 class SparseRetriever:
-    """Documents as rows of a sparse matrix over the base encoder's tokens."""
+    """The items that share tokens with the query, weighed by the base encoder."""
 
     def __init__(self, params: Dense) -> None:
         self._params = params
         self._encoder: CachedEncoder | None = None
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
-        self._columns: dict[str, int] = {}
-        self._weights: Any = None
+        self._index: LexicalIndex | None = None
         self._model_hash = ""
 
     def fit(self, data: TrainingData) -> None:
@@ -38,31 +38,16 @@ class SparseRetriever:
         self._item_ids = embeddings["item_id"]
         hashes = embeddings["model_hash"].to_list()
         self._model_hash = hashes[0] if hashes else ""
-        rows = [
-            {entry["token"]: entry["weight"] for entry in weights}
-            for weights in embeddings["sparse"].to_list()
-        ]
-        tokens = sorted({token for row in rows for token in row})
-        self._columns = {token: column for column, token in enumerate(tokens)}
-        self._weights = self._matrix(rows)
+        self._index = LexicalIndex.of(embeddings["sparse"])
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
-        """Multiply and keep the k largest of each row that are above zero; see `Retriever`."""
+        """Multiply and keep the k largest scores of each query above zero; see `Retriever`."""
         asked = queries.filter(pl.col("text").is_not_null())
-        k = min(k, len(self._item_ids))
-        weights = None
-        if self._encoder is not None:
-            weights = self._encoder.encode(asked["text"].to_list(), "query").sparse
-        items = np.zeros((asked.height, k), np.int64)
-        scores = np.zeros((asked.height, k), np.float32)
-        matrix = self._matrix(weights or [])
-        for start in range(0, asked.height, self._params.block):
-            product = (matrix[start : start + self._params.block] @ self._weights.T).tocsr()
-            for row in range(product.shape[0]):
-                span = slice(product.indptr[row], product.indptr[row + 1])
-                order = np.lexsort((product.indices[span], -product.data[span]))[:k]
-                items[start + row, : len(order)] = product.indices[span][order]
-                scores[start + row, : len(order)] = product.data[span][order]
+        if asked.is_empty() or self._encoder is None or self._index is None:
+            none = np.empty((0, 0), bool)
+            return candidates_frame("sparse", asked["query_id"], none, none, self._item_ids, none)
+        weights = self._encoder.encode(asked["text"].to_list(), "query").sparse or []
+        items, scores = self._index.search(self._index.queries(weights), k, self._params.block)
         return candidates_frame(
             "sparse", asked["query_id"], items, scores, self._item_ids, scores > 0
         )
@@ -72,20 +57,15 @@ class SparseRetriever:
         mine = self._item_ids.is_in(item_ids.implode())
         made = copy(self)
         made._item_ids = self._item_ids.filter(mine)
-        made._weights = self._weights[mine.to_numpy()]
+        made._index = self._index and self._index.only(mine.to_numpy())
         return made
 
     def save(self, folder: Path) -> None:
-        """Write the matrix, its columns, the items and the hash of the encoder."""
-        from scipy import sparse
-
-        sparse.save_npz(folder / "weights.npz", self._weights)
+        """Write the index, the items and the hash of the encoder."""
+        if self._index is not None:
+            self._index.save(folder)
         pl.DataFrame(self._item_ids).write_parquet(folder / "items.parquet")
-        about = {
-            "model_hash": self._model_hash,
-            "params": self._params.model_dump(),
-            "tokens": list(self._columns),
-        }
+        about = {"model_hash": self._model_hash, "params": self._params.model_dump()}
         write_json(folder / "retriever.json", about)
 
     @classmethod
@@ -95,28 +75,10 @@ class SparseRetriever:
         Raises:
             UserError: the encoder beside the folder is not the one that made the weights.
         """
-        from scipy import sparse
-
         about = read_json(folder / "retriever.json")
         made = cls(Dense.model_validate(about["params"]))
         made._model_hash = about["model_hash"]
         made._encoder = encoder_beside(folder, made._model_hash, store)
-        made._columns = {token: column for column, token in enumerate(about["tokens"])}
-        made._weights = sparse.load_npz(folder / "weights.npz")
+        made._index = LexicalIndex.load(folder)
         made._item_ids = pl.read_parquet(folder / "items.parquet")["item_id"]
         return made
-
-    def _matrix(self, rows: list[dict[str, float]]) -> Any:
-        from scipy import sparse
-
-        entries = [
-            (row, self._columns[token], weight)
-            for row, weights in enumerate(rows)
-            for token, weight in weights.items()
-            if token in self._columns
-        ]
-        row_numbers, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
-        return sparse.csr_matrix(
-            (np.array(values, np.float32), (row_numbers, columns)),
-            shape=(len(rows), len(self._columns)),
-        )

@@ -24,7 +24,7 @@ from tests.retrieve.conftest import (
     twice,
 )
 
-WITH_ENCODER: list[RetrieverName] = ["dense_base", "dense", "sparse"]
+WITH_ENCODER: list[RetrieverName] = ["dense_base", "dense", "sparse", "multi_vector"]
 LEARNED = [name for name in EVERY if name != "popular"]
 ASKS_FOR_SOMETHING = [name for name in LEARNED if name != "two_tower"]
 """Those that say nothing to a query of nothing."""

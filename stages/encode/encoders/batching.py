@@ -1,0 +1,118 @@
+"""Batches of texts that fill their shape, and the devices on which they run."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from stages.core.determinism import torch_device
+from stages.core.log import UserError, get_logger
+
+log = get_logger(__name__)
+
+STEP = 16
+"""Lengths of batches of a fixed shape are multiples of so many tokens."""
+_ROWS = 8
+"""Texts in one of them on a CPU: more are hardly faster, and cost more to fill up."""
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
+
+
+def rows_at_once(batch_size: int, device: str) -> int:
+    """Return how many texts a batch of a fixed shape has."""
+    return batch_size if device.startswith("cuda") else _ROWS
+
+
+def by_shape(lengths: Sequence[int], longest: int, rows: int) -> list[tuple[int, list[int]]]:
+    """Cut texts into batches of about the same length, in the order in which lengths first come.
+
+    A text that fills its batch's length is put beside others that do: where nothing is padded
+    attention runs without a mask, by another kernel that rounds otherwise.
+
+    Args:
+        lengths: tokens of each text.
+        longest: the most tokens that are read.
+        rows: texts of a batch at the most.
+
+    Returns:
+        for each batch its length, a multiple of `STEP` or `longest`, and its texts' positions.
+    """
+    positions: dict[tuple[int, bool], list[int]] = {}
+    for position, tokens in enumerate(lengths):
+        length = min(-(-tokens // STEP) * STEP, longest)
+        positions.setdefault((length, tokens >= length), []).append(position)
+    return [
+        (length, alike[start : start + rows])
+        for (length, _), alike in positions.items()
+        for start in range(0, len(alike), rows)
+    ]
+
+
+def filled(batch: list[int], rows: int) -> list[int]:
+    """Repeat the first of a batch until it has so many rows."""
+    return batch + batch[:1] * (rows - len(batch))
+
+
+def devices(gpus: Sequence[int]) -> list[str]:
+    """Return the devices that encode: these GPUs, all where none is named, or the CPU.
+
+    GPUs that are not there, as where a bundle has moved, are left out with a line in the log.
+    """
+    if torch_device() == "cpu":
+        if gpus:
+            log.info("encoder.gpus %s: there is no CUDA here, the CPU encodes", list(gpus))
+        return ["cpu"]
+    import torch
+
+    there = range(torch.cuda.device_count())
+    missing = sorted(set(gpus) - set(there))
+    if missing:
+        log.warning("encoder.gpus: no GPU %s here, but %d", missing, len(there))
+    return [f"cuda:{gpu}" for gpu in gpus if gpu in there] or [f"cuda:{gpu}" for gpu in there]
+
+
+class Copies:
+    """A model on several devices; all but the first are copied when there is work for them.
+
+    Each device is driven by one thread: while it computes, Python is free to drive the others.
+    """
+
+    def __init__(self, model: Any, devices: Sequence[str]) -> None:
+        """Take a model that is on the first of the devices."""
+        self.models = [model]
+        self._devices = list(devices)
+
+    def map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
+        """Give each batch to a copy that is free; results are in the order of the batches.
+
+        Raises:
+            UserError: a batch does not fit into a GPU.
+        """
+        import torch
+
+        try:
+            return self._map(work, batches)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"{reason}; halve encoder.batch_size and run again") from error
+
+    def _map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
+        if len(batches) < 2 or len(self._devices) < 2:
+            return [work(self.models[0], batch) for batch in batches]
+        for device in self._devices[len(self.models) :]:
+            self.models.append(deepcopy(self.models[0]).to(device))
+        free: SimpleQueue[Any] = SimpleQueue()
+        for model in self.models:
+            free.put(model)
+
+        def run(batch: Batch) -> Result:
+            model = free.get()
+            try:
+                return work(model, batch)
+            finally:
+                free.put(model)
+
+        with ThreadPoolExecutor(len(self.models)) as pool:
+            return list(pool.map(run, batches))

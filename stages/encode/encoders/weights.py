@@ -1,0 +1,83 @@
+"""Where a model's files lie: in a folder, in the hub's cache, or on the hub; never in another's."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.core.log import UserError
+
+_NOT_READ = [
+    *("onnx/*", "openvino/*", "imgs/*", "*.onnx", "*.gguf"),
+    *("tf_model.h5", "flax_model.msgpack", "rust_model.ot"),
+]
+"""Files of a hub's model that PyTorch does not read: the same weights in other forms, pictures."""
+
+
+def model_folder(name: str, parameter: str, parts: Sequence[str] = ()) -> Path:
+    """Return the folder with a model's files, fetched from the hub where it is a name there.
+
+    A hub that does not answer is asked once; what is in its cache is then taken as it is.
+
+    Args:
+        name: a folder, or a name on the Hugging Face hub.
+        parameter: what named it, for the message.
+        parts: files that must be there, beside the configuration and the weights.
+
+    Raises:
+        UserError: it is nowhere, or files are missing from it.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(name, parameter)
+    missing = [part for part in parts if not (folder / part).is_file()]
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        missing.insert(0, "config.json")
+    if missing:
+        raise UserError(
+            f"{parameter} {name!r} is not whole: {folder} lacks {', '.join(missing)}; "
+            f"{_how_to_get(name)}"
+        )
+    return folder
+
+
+def silent_off_terminals() -> None:
+    """Switch off the bars of the libraries that load models where no terminal shows them."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+        disable_progress_bar()
+
+
+def cannot_be_loaded(name: str, parameter: str, error: Exception) -> UserError:
+    """Return the error that says why a model that is there is none, and how to get one."""
+    reason = str(error).strip().split("\n")[0]
+    return UserError(f"{parameter} {name!r} could not be loaded ({reason}); {_how_to_get(name)}")
+
+
+def _from_hub(name: str, parameter: str) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, ignore_patterns=_NOT_READ))
+    except HFValidationError:
+        reason = "there is no such folder, and no model on the hub can have that name"
+    except LocalEntryNotFoundError:
+        reason = (
+            "there is no such folder, it is not in the hub's cache "
+            f"(HF_HOME, here {constants.HF_HOME}), and the hub does not answer"
+        )
+    except HfHubHTTPError as error:
+        told = str(error).strip().split("\n")[-1]
+        reason = f"there is no such folder, and the hub refuses it ({told})"
+    raise UserError(f"{parameter} {name!r}: {reason}; {_how_to_get(name)}")
+
+
+def _how_to_get(name: str) -> str:
+    hub_name = name if name.count("/") == 1 and name[0] not in "./~" else "NAME"
+    return (
+        f"where there is a network run `hf download {hub_name} --local-dir FOLDER`, copy FOLDER "
+        "here and name it"
+    )
