@@ -25,7 +25,7 @@ def table(ids: list[str]) -> pl.DataFrame:
 
 
 def decoded(part: Coded) -> pl.DataFrame:
-    return part.rows.select("timestamp", part.ids.gather(part.rows["item_id"]).alias("item_id"))
+    return part.rows.select("timestamp", part.ids.cast(pl.String).gather(part.rows["item_id"]))
 
 
 @given(st.lists(st.sampled_from(["a", "b", "", "żółw", "a long id of an item"])), st.integers(1, 9))

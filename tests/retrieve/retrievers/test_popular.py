@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -106,6 +106,7 @@ def test_the_order_of_events_decides_nothing(rows: list[tuple[str, int]], rng: R
         assert count == pytest.approx(expected, rel=1e-9, abs=1e-20)
 
 
+@settings(deadline=None)  # It writes files.
 @given(LOGGED, LOGGED, st.integers(1, 5), st.integers(-9000, 4000))
 def test_a_log_on_disk_counts_as_its_window_in_memory(
     done: list[tuple[str, int]], shown: list[tuple[str, int]], size: int, end: int
