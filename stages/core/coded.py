@@ -15,7 +15,7 @@ _IDS = pl.Categorical()
 
 
 def coded_ids() -> pl.Series:
-    """Return all ids, as strings, that any part has."""
+    """Return as strings all ids that a frame has, in the order of their categories."""
     return _IDS.categories.to_series()
 
 
@@ -25,8 +25,8 @@ class Coded:
 
     Attributes:
         rows: the frame; in the place of an id stands its row in `ids`.
-        ids: each once, in no order; one may be in no row. Frames have their ids in common: equal
-            ones are the same category.
+        ids: each once, in no order; one may be in no row. They are categories that all frames have
+            in common, so that equal ids of two frames are one number, see `coded_ids`.
     """
 
     rows: pl.DataFrame

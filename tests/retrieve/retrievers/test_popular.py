@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from stages.core.coded import Coded
 from stages.core.log import UserError
 from stages.core.params import Popular
 from stages.core.tables import IMPRESSIONS
@@ -131,6 +132,20 @@ def test_a_log_on_disk_counts_as_its_window_in_memory(
         again.fit(data)
     assert_frame_equal(*lists, rel_tol=1e-6)
     assert again.hot.equals(made.hot)
+
+
+def test_ids_of_others_change_no_bit() -> None:
+    def fitted() -> pl.DataFrame:
+        made = PopularRetriever(Popular(half_life_days=17))
+        rows = [("ann", f"i{place % 37}", place % 61) for place in range(500)]
+        shown = impressions([(item, day, day % 3) for _, item, day in rows])
+        made.fit(TrainingData(pl.DataFrame(), events=events(rows), impressions=shown))
+        return made.hot
+
+    alone = fitted()
+    others = Coded.of(events([("bob", f"o{place}", 0) for place in range(999)]), "item_id")
+    assert fitted().equals(alone)
+    assert others.ids.len() >= 999
 
 
 def test_a_log_without_impressions(tmp_path: Path) -> None:
