@@ -11,6 +11,12 @@ import polars as pl
 from stages.core.tables import Table, check_types
 
 T = TypeVar("T")
+_IDS = pl.Categorical()
+
+
+def coded_ids() -> pl.Series:
+    """Return as strings all ids that a frame has, in the order of their categories."""
+    return _IDS.categories.to_series()
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,19 @@ class Coded:
 
     Attributes:
         rows: the frame; in the place of an id stands its row in `ids`.
-        ids: each once, in no order; one may be in no row.
+        ids: each once, in no order; one may be in no row. They are categories that all frames have
+            in common, so that equal ids of two frames are one number, see `coded_ids`.
     """
 
     rows: pl.DataFrame
     ids: pl.Series
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, column: str) -> Self:
+        """Put codes into a column of ids."""
+        ids = frame[column].cast(_IDS)
+        codes = ids.to_physical()
+        return cls(frame.with_columns(codes), pl.Series(column, coded_ids(), _IDS))
 
     def up_to(self, end_ms: int) -> Self:
         """Keep the rows of no later a moment, in milliseconds since 1970."""
@@ -61,7 +75,8 @@ def map_row_groups(
         others = pl.from_arrow(rows.drop_columns([coded]))
         assert isinstance(others, pl.DataFrame)
         codes = pl.Series(coded, ids.indices)
-        return use(Coded(others.with_columns(codes), pl.Series(coded, ids.dictionary, pl.String)))
+        names = pl.Series(coded, ids.dictionary, pl.String)
+        return use(Coded(others.with_columns(codes), names.cast(_IDS)))
 
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         return list(pool.map(read, range(metadata.num_row_groups)))

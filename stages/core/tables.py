@@ -263,8 +263,9 @@ def write(frame: pl.DataFrame, path: Path, table: Table) -> None:
     ordered = _shaped(frame, table, str(path))
     if not _ascends(ordered, table.key):
         ordered = check(ordered.sort(table.key), table, str(path))
-    # Row groups are read in parallel, and each has codes of its own for what repeats.
-    size = min(max(ordered.height // 8, 100_000), 2_000_000)
+    # Row groups are read in parallel, and each has codes of its own for what repeats: the fewer
+    # there are, the less there is to bring together.
+    size = min(max(-(-ordered.height // 4), 500_000), 4_000_000)
     with atomic_file(path) as temporary:
         ordered.write_parquet(
             temporary, compression="zstd", compression_level=1, row_group_size=size

@@ -6,10 +6,10 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.coded import Coded, map_row_groups
+from stages.core.coded import Coded, coded_ids, map_row_groups
 from stages.core.log import UserError
 from stages.core.tables import EVENTS, TIME
 
@@ -25,9 +25,10 @@ def table(ids: list[str]) -> pl.DataFrame:
 
 
 def decoded(part: Coded) -> pl.DataFrame:
-    return part.rows.select("timestamp", part.ids.gather(part.rows["item_id"]).alias("item_id"))
+    return part.rows.select("timestamp", part.ids.cast(pl.String).gather(part.rows["item_id"]))
 
 
+@settings(deadline=None)  # It writes files.
 @given(st.lists(st.sampled_from(["a", "b", "", "żółw", "a long id of an item"])), st.integers(1, 9))
 def test_row_groups_are_those_of_the_table_in_its_order(ids: list[str], size: int) -> None:
     with TemporaryDirectory() as folder:
@@ -38,6 +39,14 @@ def test_row_groups_are_those_of_the_table_in_its_order(ids: list[str], size: in
     assert len(parts) == -(-len(ids) // size)
     found = pl.concat([table([]).select(COLUMNS), *map(decoded, parts)])
     assert found.equals(table(ids).select(COLUMNS))
+
+
+def test_equal_ids_of_two_frames_are_one_number() -> None:
+    one, other = (Coded.of(table(ids), "item_id") for ids in (["a", "b", "a"], ["c", "b"]))
+    for part, ids in ((one, ["a", "b", "a"]), (other, ["c", "b"])):
+        assert decoded(part)["item_id"].to_list() == ids
+        numbers = part.ids.gather(part.rows["item_id"]).to_physical()
+        assert coded_ids().gather(numbers).to_list() == ids
 
 
 def test_ids_too_many_for_parquet_to_code_are_coded(tmp_path: Path) -> None:

@@ -58,15 +58,13 @@ class PopularRetriever:
         prior = self._params.prior_impressions
         smoothed = (pl.col("clicked") + prior * rate) / (pl.col("seen") + prior)
         self._hold(
-            counts.filter("chosen")
-            .select(
+            counts.filter("chosen").select(
                 "item_id",
                 score=(pl.col("event_count") + pl.col("seen") * smoothed).cast(pl.Float32),
                 event_count="event_count",
                 impression_count="seen",
                 ctr_mean=smoothed,
             )
-            .sort("score", descending=True, maintain_order=True)
         )
         if self._params.segments and data.events is not None:
             weights = decay.weights(data.events["timestamp"], last_ms(data.events))
@@ -88,7 +86,7 @@ class PopularRetriever:
     def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; it needs no encoder."""
         made = cls(Popular.model_validate(read_json(folder / "retriever.json")["params"]))
-        made._hold(pl.read_parquet(folder / "hot.parquet"))
+        made._hold(pl.read_parquet(folder / "hot.parquet").sort("item_id"))
         if made._params.segments:
             made._segments.load(folder)
         return made
@@ -128,9 +126,8 @@ class PopularRetriever:
         order = near[np.argsort(-scores[near], kind="stable")][:count]
         return order, scores[order]
 
-    def _hold(self, hot: pl.DataFrame) -> None:
-        self.hot = hot
-        by_id = hot.sort("item_id")
+    def _hold(self, by_id: pl.DataFrame) -> None:
+        self.hot = by_id.sort("score", descending=True, maintain_order=True)
         self._item_ids = by_id["item_id"]
         shares = by_id["score"].to_numpy().astype(np.float64)
         self._shares = shares / (shares.sum() or 1.0)

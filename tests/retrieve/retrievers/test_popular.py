@@ -7,10 +7,11 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from stages.core.coded import Coded
 from stages.core.log import UserError
 from stages.core.params import Popular
 from stages.core.tables import IMPRESSIONS
@@ -106,6 +107,7 @@ def test_the_order_of_events_decides_nothing(rows: list[tuple[str, int]], rng: R
         assert count == pytest.approx(expected, rel=1e-9, abs=1e-20)
 
 
+@settings(deadline=None)  # It writes files.
 @given(LOGGED, LOGGED, st.integers(1, 5), st.integers(-9000, 4000))
 def test_a_log_on_disk_counts_as_its_window_in_memory(
     done: list[tuple[str, int]], shown: list[tuple[str, int]], size: int, end: int
@@ -130,6 +132,20 @@ def test_a_log_on_disk_counts_as_its_window_in_memory(
         again.fit(data)
     assert_frame_equal(*lists, rel_tol=1e-6)
     assert again.hot.equals(made.hot)
+
+
+def test_ids_of_others_change_no_bit() -> None:
+    def fitted() -> pl.DataFrame:
+        made = PopularRetriever(Popular(half_life_days=17))
+        rows = [("ann", f"i{place % 37}", place % 61) for place in range(500)]
+        shown = impressions([(item, day, day % 3) for _, item, day in rows])
+        made.fit(TrainingData(pl.DataFrame(), events=events(rows), impressions=shown))
+        return made.hot
+
+    alone = fitted()
+    others = Coded.of(events([("bob", f"o{place}", 0) for place in range(999)]), "item_id")
+    assert fitted().equals(alone)
+    assert others.ids.len() >= 999
 
 
 def test_a_log_without_impressions(tmp_path: Path) -> None:
