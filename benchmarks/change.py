@@ -214,8 +214,8 @@ def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
 
 def main(
     reviews: Annotated[int, typer.Option(help="Reviews of the shop.")] = 50_000,
-    items: Annotated[int, typer.Option(help="Items of the shop.")] = 250,
-    quoted: Annotated[int, typer.Option(help="Reviews of an item that are encoded.")] = 80,
+    items: Annotated[int, typer.Option(help="Items of the shop.")] = 1_000,
+    quoted: Annotated[int, typer.Option(help="Reviews of an item that are encoded.")] = 10,
     share: Annotated[float, typer.Option(help="Share of the reviews that change.")] = 0.01,
 ) -> None:
     """Print seconds, processor seconds and shares of the full cost."""
