@@ -24,12 +24,12 @@ _CHUNK = 500
 _WAIT_S = 60
 _LAYOUT = 1
 _BYTES = "length(CAST(key AS BLOB)) + length(value)"
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def content_hash(*parts: Any) -> str:
     """Return 32 hex digits of BLAKE2b over the parts as canonical JSON."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_canonical(parts).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

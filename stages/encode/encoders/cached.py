@@ -18,6 +18,7 @@ log = get_logger(__name__)
 DESCRIPTION = "encoder.json"
 _FLUSH = 1024
 """Texts encoded between two commits to the store."""
+_HEAD = struct.Struct("<iii")
 
 
 def describe(folder: Path, params: Encoder, model_hash: str, **told: str) -> None:
@@ -137,7 +138,7 @@ class CachedEncoder:
         starts = np.concatenate([[0], np.cumsum([len(document) for document in lines])[:-1]])
         if not len(texts):
             return encoded
-        dense = np.add.reduceat(encoded.dense[flat].astype(np.float64), starts.astype(int), axis=0)
+        dense = np.add.reduceat(encoded.dense[flat], starts.astype(int), axis=0, dtype=np.float64)
         dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
         sparse = encoded.sparse and [
             _largest([encoded.sparse[place[ln]] for ln in d]) for d in lines
@@ -159,8 +160,7 @@ def _pack(encoded: Encoded, row: int) -> bytes:
     sparse = encoded.sparse[row] if encoded.sparse is not None else None
     multi = encoded.multi[row] if encoded.multi is not None else None
     tokens = " ".join(sparse).encode() if sparse is not None else b""
-    head = struct.pack(
-        "<iii",
+    head = _HEAD.pack(
         -1 if sparse is None else len(sparse),
         len(tokens),
         -1 if multi is None else len(multi),
@@ -174,12 +174,16 @@ def _pack(encoded: Encoded, row: int) -> bytes:
 
 
 def _unpack(values: Sequence[bytes], dimension: int) -> Encoded:
+    size, dense_only = _HEAD.size + 4 * dimension, _HEAD.pack(-1, 0, -1)
+    if all(len(value) == size and value.startswith(dense_only) for value in values):
+        packed = np.frombuffer(b"".join(values), np.uint8).reshape(-1, size)
+        return Encoded(packed[:, _HEAD.size :].copy().view("<f4"))
     dense = np.empty((len(values), dimension), np.float32)
     sparse: Sparse = []
     multi: list[np.ndarray] = []
     for row, value in enumerate(values):
-        count, token_bytes, vectors = struct.unpack_from("<iii", value)
-        at = 12
+        count, token_bytes, vectors = _HEAD.unpack_from(value)
+        at = _HEAD.size
         dense[row] = np.frombuffer(value, "<f4", dimension, at)
         at += 4 * dimension
         if count >= 0:

@@ -132,6 +132,27 @@ def test_new_texts_are_encoded_longest_first_whatever_their_order(tmp_path: Path
         assert recorder.asked == ["dddd", "ccc", "aa", "bb", "a"]
 
 
+class Lexical:
+    """An encoder with lexical weights, of which a text without letters has none."""
+
+    model_hash = "lexical"
+    dimension = 1
+
+    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
+        weights = [{word: 0.5 for word in text.split() if word.isalpha()} for text in texts]
+        return Encoded(np.ones((len(texts), 1), np.float32), weights)
+
+
+@pytest.mark.parametrize("texts", [["loud drum", "!"], ["!", "?"]], ids=["some", "none"])
+def test_kept_vectors_have_their_lexical_weights_even_none(
+    tmp_path: Path, texts: list[str]
+) -> None:
+    encoder = CachedEncoder(Path("nowhere"), tmp_path / "vectors.sqlite")
+    encoder._loaded = Lexical()
+    first, again = (encoder.encode(texts, "document") for _ in range(2))
+    assert again.sparse == first.sparse == Lexical().encode(texts, "document").sparse
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
 def test_a_document_is_the_normalised_mean_of_its_lines(
     bert: Path, tmp_path: Path, kept: bool
