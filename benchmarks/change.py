@@ -104,6 +104,7 @@ def recipe(reviews: int, items: int, quoted: int, url: str) -> dict[str, Any]:
             }
         },
         "llm": {"model": "first-words", "base_url": url},
+        "keywords": {"backend": "yake"},
         "summaries": {"use_llm": True, "min_chars": 50},
         "documents": {"reviews": quoted},
         "encoder": {"kind": "minilm", "max_doc_length": 128},

@@ -290,7 +290,7 @@ class Keywords(Section):
     """Who a product is for, when and why it is used, from each review."""
 
     backend: Literal["chunks", "yake", "openai", "vllm"] = Field(
-        "yake",
+        "chunks",
         description="chunks: what stands between words that every review has; yake; or a language "
         "model.",
     )

@@ -61,11 +61,11 @@ def extract_phrases(
             known[keys[text]] = found
             fresh[keys[text]] = json.dumps(found).encode()
             if store is not None and len(fresh) >= _PER_COMMIT:
-                store.put_many(fresh, "keywords by yake")
+                store.put_many(fresh, f"keywords by {method}")
                 fresh.clear()
     finally:
         if store is not None and fresh:
-            store.put_many(fresh, "keywords by yake")
+            store.put_many(fresh, f"keywords by {method}")
     return [known[keys[text]] for text in texts]
 
 
@@ -115,6 +115,8 @@ def _read(
     max_words: int,
     processes: int | None,
 ) -> Iterator[list[str]]:
+    if not texts:
+        return
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         processes = min(cores or 1, len(texts) // _WORTH_A_PROCESS[method])
