@@ -265,7 +265,8 @@ def write(frame: pl.DataFrame, path: Path, table: Table) -> None:
         ordered = check(ordered.sort(table.key), table, str(path))
     # Row groups are read in parallel, and each has codes of its own for what repeats: the fewer
     # there are, the less there is to bring together.
-    size = min(max(-(-ordered.height // 4), 500_000), 4_000_000)
+    groups = min(max(ordered.height // 500_000, 1), 4)
+    size = min(max(-(-ordered.height // groups), 1), 4_000_000)
     with atomic_file(path) as temporary:
         ordered.write_parquet(
             temporary, compression="zstd", compression_level=1, row_group_size=size

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.coded import Coded, coded_ids, map_row_groups
+from stages.core.coded import Coded, coded, map_row_groups
 from stages.core.log import UserError
 from stages.core.tables import EVENTS, TIME
 
@@ -24,8 +24,16 @@ def table(ids: list[str]) -> pl.DataFrame:
     return pl.DataFrame({"item_id": ids, "timestamp": times, "value": [1.0] * len(ids)}, schema)
 
 
+def read(path: Path) -> list[Coded]:
+    def held(part: Coded) -> Coded:
+        return Coded(list(part.frames), part.ids)
+
+    return map_row_groups(held, path, EVENTS, COLUMNS, "item_id")
+
+
 def decoded(part: Coded) -> pl.DataFrame:
-    return part.rows.select("timestamp", part.ids.cast(pl.String).gather(part.rows["item_id"]))
+    rows = pl.concat(part.frames)
+    return rows.select("timestamp", part.ids.gather(rows["item_id"]))
 
 
 @settings(deadline=None)  # It writes files.
@@ -34,34 +42,35 @@ def test_row_groups_are_those_of_the_table_in_its_order(ids: list[str], size: in
     with TemporaryDirectory() as folder:
         path = Path(folder) / "events.parquet"
         table(ids).write_parquet(path, row_group_size=size)
-        parts = map_row_groups(lambda part: part, path, EVENTS, COLUMNS, "item_id")
+        parts = read(path)
     assert all(part.ids.is_unique().all() for part in parts)
     assert len(parts) == -(-len(ids) // size)
     found = pl.concat([table([]).select(COLUMNS), *map(decoded, parts)])
     assert found.equals(table(ids).select(COLUMNS))
 
 
-def test_equal_ids_of_two_frames_are_one_number() -> None:
-    one, other = (Coded.of(table(ids), "item_id") for ids in (["a", "b", "a"], ["c", "b"]))
-    for part, ids in ((one, ["a", "b", "a"]), (other, ["c", "b"])):
-        assert decoded(part)["item_id"].to_list() == ids
-        numbers = part.ids.gather(part.rows["item_id"]).to_physical()
-        assert coded_ids().gather(numbers).to_list() == ids
+def test_ids_are_coded_as_they_first_come() -> None:
+    codes, ids = coded(pl.Series(["b", "a", "b", ""]))
+    assert (codes.tolist(), ids.to_list()) == ([0, 1, 0, 2], ["b", "a", ""])
+    codes, ids = coded(pl.Series([], dtype=pl.String))
+    assert (len(codes), ids.dtype, len(ids)) == (0, pl.String, 0)
+    assert decoded(Coded.of(table(["b", "a", "b"]), "item_id"))["item_id"].to_list() == [*"bab"]
 
 
-def test_ids_too_many_for_parquet_to_code_are_coded(tmp_path: Path) -> None:
-    ids = [f"{n:060d}" for n in range(50_000)] * 2
+@pytest.mark.parametrize("repeated", [1, 4])
+def test_ids_too_many_for_parquet_to_code_are_coded(repeated: int, tmp_path: Path) -> None:
+    ids = [f"{n:060d}" for n in range(100_000)] * repeated
     path = tmp_path / "events.parquet"
     table(ids).write_parquet(path)
-    (part,) = map_row_groups(lambda part: part, path, EVENTS, COLUMNS, "item_id")
-    assert decoded(part)["item_id"].to_list() == ids
-    assert len(part.ids) == 50_000
+    parts = read(path)
+    assert all(part.ids.is_unique().all() for part in parts)
+    assert pl.concat(map(decoded, parts))["item_id"].to_list() == ids
 
 
 def test_rows_up_to_a_moment(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
     table(["a", "b", "a", "c"]).write_parquet(path)
-    (part,) = map_row_groups(lambda part: part, path, EVENTS, COLUMNS, "item_id")
+    (part,) = read(path)
     third = START + timedelta(hours=2)
     kept = decoded(part.up_to(int(third.timestamp() * 1000)))
     assert kept["item_id"].to_list() == ["a", "b", "a"]
@@ -70,7 +79,7 @@ def test_rows_up_to_a_moment(tmp_path: Path) -> None:
 def test_a_file_that_is_missing_or_no_such_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
     with pytest.raises(UserError, match=f"{path}: no such file"):
-        map_row_groups(lambda part: part, path, EVENTS, COLUMNS, "item_id")
+        read(path)
     table(["a"]).with_columns(timestamp=pl.lit("today")).write_parquet(path)
     with pytest.raises(UserError, match=f"{path} is no events table: column 'timestamp' is String"):
-        map_row_groups(lambda part: part, path, EVENTS, COLUMNS, "item_id")
+        read(path)

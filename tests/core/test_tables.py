@@ -77,7 +77,7 @@ def test_extra_columns_where_the_table_allows_them() -> None:
 
 def test_large_tables_have_four_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "users.parquet"
-    for rows, groups in ((1, 1), (600_000, 2), (2_100_001, 4)):
+    for rows, groups in ((1, 1), (1_100_000, 2), (2_100_001, 4)):
         users = pl.int_range(rows, eager=True).cast(pl.String).str.zfill(7)
         tables.write(users.to_frame("user_id"), path, tables.USERS)
         assert pq.read_metadata(path).num_row_groups == groups

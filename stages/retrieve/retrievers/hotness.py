@@ -1,19 +1,19 @@
 """What the rows of a log count by item: each half of what one of `half_life_days` later does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from stages.core import tables
-from stages.core.coded import Coded, coded_ids, map_row_groups
+from stages.core.coded import Coded, coded, map_row_groups
 from stages.core.windows import Log
 
 _LEAST = -1000
 """Half-lives; what is older counts as if it were not: 2^-1000 is next to nothing, but not 0."""
+_LITTLE = np.finfo(np.float64).tiny
 _NEVER = np.iinfo(np.int64).min
-_CLICKED = (pl.col("click") > 0).fill_null(False)
 _COLUMNS = ["item_id", "timestamp"]
 
 
@@ -37,15 +37,16 @@ class Decay:
     half_life_days: float
 
     def of_frames(self, events: pl.DataFrame, impressions: pl.DataFrame | None) -> pl.DataFrame:
-        """Count a window's events and impressions."""
+        """Count a window's events, and the impressions up to the last of them."""
         done = self._done(Coded.of(events.select(_COLUMNS), "item_id"))
         if impressions is None:
             return self._total([done], done.end)
         known = impressions.select(*_COLUMNS, "click").drop_nulls("timestamp")
-        return self._total([done, self._seen(Coded.of(known, "item_id"))], done.end)
+        seen = self._seen(Coded.of(known, "item_id").up_to(done.end))
+        return self._total([done, seen], done.end)
 
     def of_log(self, log: Log) -> pl.DataFrame:
-        """Count a window's events and impressions from disk, a row group at a time."""
+        """Count a window's events and impressions from disk, few rows at a time."""
 
         def events(part: Coded) -> _Sums:
             return self._done(part.up_to(log.end_ms))
@@ -69,35 +70,42 @@ class Decay:
 
     def _done(self, events: Coded) -> _Sums:
         """Count events."""
-        end = last_ms(events.rows)
-        weights = self.weights(events.rows["timestamp"], end)
-        return _Sums(end, events.ids, {"event_count": _by_item(events, weights)})
+        return self._sums(events, event_count=lambda _: 1)
 
     def _seen(self, impressions: Coded) -> _Sums:
         """Count impressions, and those that were clicked."""
-        end = last_ms(impressions.rows)
-        weights = self.weights(impressions.rows["timestamp"], end)
-        clicked = impressions.rows.select(_CLICKED).to_series().to_numpy()
-        of = {"seen": weights, "clicked": weights * clicked}
-        sums = {name: _by_item(impressions, values) for name, values in of.items()}
-        return _Sums(end, impressions.ids, sums)
+        return self._sums(impressions, seen=lambda _: 1, clicked=_clicked)
+
+    def _sums(self, part: Coded, **values: Callable[[pl.DataFrame], np.ndarray | int]) -> _Sums:
+        """Add up decayed values, which are of each row or of all, by id."""
+        end, sums = _NEVER, {name: np.zeros(len(part.ids)) for name in values}
+        for rows in part.frames:
+            last = last_ms(rows)
+            if last > end:
+                sums = {name: self._later(counts, end, last) for name, counts in sums.items()}
+                end = last
+            weights, codes = self.weights(rows["timestamp"], end), rows["item_id"].to_numpy()
+            for name, value in values.items():
+                sums[name] += np.bincount(codes, weights * value(rows), len(part.ids))
+        return _Sums(end, part.ids, sums)
+
+    def _later(self, counts: np.ndarray, then: int, end: int) -> np.ndarray:
+        """Return what counts of a moment are at a later one; what is not 0 stays so."""
+        (weight,) = self.weights(pl.Series([then]), end)
+        return np.maximum(counts * weight, _LITTLE, out=np.zeros_like(counts), where=counts > 0)
 
     def _total(self, parts: Sequence[_Sums], end: int) -> pl.DataFrame:
         """Add up by item what all parts count at `end`: sums of a moment decay as rows of it do."""
-        ids = coded_ids()
+        none = pl.Series("item_id", [], pl.String)
+        codes, ids = coded(pl.concat([none, *(part.ids for part in parts)]))
         totals = {name: np.zeros(len(ids)) for name in ("event_count", "seen", "clicked")}
-        chosen = np.zeros(len(ids), bool)
-        ends = pl.Series([part.end for part in parts], dtype=pl.Int64)
-        for part, weight in zip(parts, self.weights(ends, end), strict=True):
-            codes = part.ids.to_physical().to_numpy()
-            for name, sums in part.of.items():
-                totals[name][codes] += weight * sums
-            chosen[codes] |= part.of.get("event_count", 0) > 0
-        return (
-            pl.DataFrame({"item_id": ids, **totals, "chosen": chosen})
-            .filter(pl.col("chosen") | (pl.col("seen") > 0))
-            .sort("item_id")
-        )
+        starts = np.cumsum([len(part.ids) for part in parts])[:-1]
+        for part, mine in zip(parts, np.split(codes, starts), strict=True):
+            for name, counts in part.of.items():
+                totals[name][mine] += self._later(counts, part.end, end)
+        chosen = totals["event_count"] > 0
+        hot = pl.DataFrame({"item_id": ids, **totals, "chosen": chosen})
+        return hot.filter(pl.col("chosen") | (pl.col("seen") > 0)).sort("item_id")
 
 
 def last_ms(rows: pl.DataFrame) -> int:
@@ -105,6 +113,5 @@ def last_ms(rows: pl.DataFrame) -> int:
     return int(rows["timestamp"].to_physical().to_numpy().max(initial=_NEVER))
 
 
-def _by_item(part: Coded, values: np.ndarray) -> np.ndarray:
-    """Return the sum of `values`, one a row, for each of the part's ids."""
-    return np.bincount(part.rows["item_id"].to_numpy(), values, len(part.ids))
+def _clicked(impressions: pl.DataFrame) -> np.ndarray:
+    return impressions.select((pl.col("click") > 0).fill_null(False)).to_series().to_numpy()

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from stages.core.coded import Coded
 from stages.core.log import UserError
 from stages.core.params import Popular
 from stages.core.tables import IMPRESSIONS
@@ -134,18 +133,25 @@ def test_a_log_on_disk_counts_as_its_window_in_memory(
     assert again.hot.equals(made.hot)
 
 
-def test_ids_of_others_change_no_bit() -> None:
-    def fitted() -> pl.DataFrame:
-        made = PopularRetriever(Popular(half_life_days=17))
-        rows = [("ann", f"i{place % 37}", place % 61) for place in range(500)]
-        shown = impressions([(item, day, day % 3) for _, item, day in rows])
-        made.fit(TrainingData(pl.DataFrame(), events=events(rows), impressions=shown))
-        return made.hot
+def test_what_was_chosen_ages_ago_is_counted_from_a_long_log(tmp_path: Path) -> None:
+    """More rows than are read at once, in each of two row groups, whose times are ages apart."""
+    rows = [("ann", item, day) for item, day in (("a", 0), ("b", 9000), ("c", 4000), ("d", 9999))]
+    table = pl.concat([events([row] * 300_000) for row in rows])
+    log = Log(tmp_path / "events", tmp_path / "impressions", last_ms(table))
+    table.write_parquet(log.events, row_group_size=600_000)
+    impressions([("a", 9000, 1), ("a", 99_999, 1)]).write_parquet(log.impressions)
+    made = PopularRetriever(Popular(half_life_days=0.01))
+    made.fit(TrainingData(pl.DataFrame(), log=log))
+    assert made.hot["item_id"].to_list() == [*"dabc"]
+    assert made.hot["event_count"][0] == 300_000
+    assert 0 < made.hot["impression_count"][1] < 1e-9
 
-    alone = fitted()
-    others = Coded.of(events([("bob", f"o{place}", 0) for place in range(999)]), "item_id")
-    assert fitted().equals(alone)
-    assert others.ids.len() >= 999
+
+def test_impressions_after_the_last_event_do_not_count() -> None:
+    made = PopularRetriever(Popular(half_life_days=10))
+    shown = impressions([("a", 1, 0), ("b", 21, 1)])
+    made.fit(TrainingData(pl.DataFrame(), events=events([("ann", "a", 1)]), impressions=shown))
+    assert made.hot.select("item_id", "impression_count", "ctr_mean").rows() == [("a", 1, 0)]
 
 
 def test_a_log_without_impressions(tmp_path: Path) -> None:
