@@ -673,7 +673,9 @@ class MultiVector(Section):
     """The best by dense vectors and lexical weights, scored again by late interaction."""
 
     depth: Positive = Field(
-        200, description="Candidates of either search that are scored with a vector a token."
+        200,
+        description="Candidates of either search that are scored with a vector a token; "
+        "`candidates.top_k`, where that is more.",
     )
     block: Positive = Field(512, description="Queries searched at once.")
     weights: OutputWeights = OutputWeights()

@@ -95,6 +95,8 @@ class SentenceTransformersEncoder:
     same bits in whatever company.
     """
 
+    multi_vector = False
+
     def __init__(self, params: Encoder) -> None:
         on = devices(params.gpus)
         self._params = params
@@ -110,7 +112,9 @@ class SentenceTransformersEncoder:
             STEP,
         )
 
-    def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         """Encode texts; the model's own query and document prompts apply where it has them."""
         is_query = kind == "query"
         limit = self._params.max_query_length if is_query else self._params.max_doc_length
