@@ -374,7 +374,9 @@ class Encoder(Section):
     model: str | None = Field(None, description="Name or folder; null for minilm.")
     max_query_length: Positive = Field(256, description="Tokens of a query that are read.")
     max_doc_length: Positive = Field(256, description="Tokens of a document that are read.")
-    batch_size: Positive = Field(32, description="Texts encoded at once.")
+    batch_size: Positive = Field(
+        32, description="Texts encoded at once in a service, and by a static model."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: half precision on CUDA, fp32 on CPU."
     )

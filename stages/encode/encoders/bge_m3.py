@@ -71,7 +71,7 @@ class BgeM3Encoder:
         self._copies = Copies(module, on)
         self._params = params
         self.multi_vector = params.multi_vector
-        self._rows = rows_at_once(params.batch_size, on[0])
+        self._rows = rows_at_once(max(params.max_query_length, params.max_doc_length), on[0])
         self._positions = position_limit(module.model)
         words = self._model.tokenizer
         special = (words.cls_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id)

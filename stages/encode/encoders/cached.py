@@ -88,8 +88,10 @@ class CachedEncoder:
         """The encoder, loaded once."""
         with self._lock:
             if self._opened is None:
-                named = isinstance(self._source, Encoder | Path)
-                self._opened = load_encoder(self._source) if named else self._source
+                source = self._source
+                self._opened = (
+                    load_encoder(source) if isinstance(source, Encoder | Path) else source
+                )
             return self._opened
 
     def encode(self, texts: Sequence[str], kind: Kind, multi: bool = False) -> Encoded:

@@ -100,7 +100,7 @@ class SentenceTransformersEncoder:
     def __init__(self, params: Encoder) -> None:
         on = devices(params.gpus)
         self._params = params
-        self._rows = rows_at_once(params.batch_size, on[0])
+        self._rows = rows_at_once(max(params.max_query_length, params.max_doc_length), on[0])
         self._model = load_model(params, torch_dtype(params.precision, torch_device()), on[0])
         self._copies = Copies(self._model.eval(), on)
         self.dimension = int(self._model.get_embedding_dimension())
