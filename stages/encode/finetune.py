@@ -101,7 +101,7 @@ def main(
     tuned = save_tuned(model, params.encoder, candidate)
     before = gains(CachedEncoder(base_folder, store), queries, documents)
     after = gains(CachedEncoder(tuned, store), queries, documents)
-    compared = compare(before, after, params)
+    compared = compare(before, after, params.evaluate, params.seed)
     if compared["kept"] == "tuned":
         with atomic_folder(model_folder) as folder:
             shutil.copytree(candidate, folder, dirs_exist_ok=True)

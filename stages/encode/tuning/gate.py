@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from stages.core.metrics import interval, paired_difference
-from stages.core.params import Params
+from stages.core.params import Evaluate
 from stages.encode.encoders import CachedEncoder
 
 GATE_METRIC = "ndcg@10"
@@ -69,12 +69,12 @@ def gains(encoder: CachedEncoder, queries: pl.DataFrame, documents: pl.DataFrame
     return reciprocal_gain(target_ranks(q, d, queries["target"].to_numpy()))
 
 
-def compare(before: np.ndarray, after: np.ndarray, params: Params) -> dict[str, Any]:
+def compare(before: np.ndarray, after: np.ndarray, params: Evaluate, seed: int) -> dict[str, Any]:
     """Return the gate's metric of both encoders, their paired difference, and which is kept."""
     settings: dict[str, Any] = {
-        "resamples": params.evaluate.bootstrap,
-        "level": params.evaluate.level,
-        "seed": params.seed,
+        "resamples": params.bootstrap,
+        "level": params.level,
+        "seed": seed,
     }
     difference = paired_difference(after, before, **settings)
     return {
