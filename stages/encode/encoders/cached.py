@@ -99,8 +99,8 @@ class CachedEncoder:
 
         New texts are encoded longest first, so that a batch pads little, and in batches of a fixed
         shape, so that a vector has the same bits whichever texts were kept before. Without a store
-        a shape is what its texts need, and a vector may differ from a kept one in its last bits: by
-        about 1e-7 in float32, by up to 1e-3 in half precision.
+        a shape is what its texts need, so that a service computes one row for one query, and a
+        vector may differ from a kept one: by under 1e-6 in float32, up to 1e-3 in half.
 
         Args:
             texts: what is encoded.
