@@ -374,7 +374,9 @@ class Encoder(Section):
     model: str | None = Field(None, description="Name or folder; null for minilm.")
     max_query_length: Positive = Field(256, description="Tokens of a query that are read.")
     max_doc_length: Positive = Field(256, description="Tokens of a document that are read.")
-    batch_size: Positive = Field(32, description="Texts encoded at once.")
+    batch_size: Positive = Field(
+        32, description="Texts encoded at once in a service, and by a static model."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: half precision on CUDA, fp32 on CPU."
     )
@@ -673,7 +675,9 @@ class MultiVector(Section):
     """The best by dense vectors and lexical weights, scored again by late interaction."""
 
     depth: Positive = Field(
-        200, description="Candidates of either search that are scored with a vector a token."
+        200,
+        description="Candidates of either search that are scored with a vector a token; "
+        "`candidates.top_k`, where that is more.",
     )
     block: Positive = Field(512, description="Queries searched at once.")
     weights: OutputWeights = OutputWeights()

@@ -76,7 +76,8 @@ def main(
     params = load_params(params_file)
     documents = tables.read(documents_file, tables.DOCUMENTS)
     if documents.is_empty():
-        none = Encoded(np.empty((0, 0), np.float32))
+        # With every column, whichever retriever reads it: no items, and not an encoder without.
+        none = Encoded(np.empty((0, 0), np.float32), [], [])
         frame = embeddings_frame(documents, none, "")
         tables.write(frame, embeddings_folder / f"{encoder}.parquet", tables.EMBEDDINGS)
         with atomic_folder(chroma_folder / encoder):
@@ -84,7 +85,7 @@ def main(
         return
     titles = tables.read(items_file, tables.ITEMS, columns=["item_id", "title"])
     opened = CachedEncoder(encoders_folder / encoder, store)
-    encoded = opened.encode_documents(documents["text"].to_list())
+    encoded = opened.encode_documents(documents["text"].to_list(), multi=True)
     frame = embeddings_frame(documents, encoded, opened.model.model_hash)
     tables.write(frame, embeddings_folder / f"{encoder}.parquet", tables.EMBEDDINGS)
 

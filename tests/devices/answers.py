@@ -43,9 +43,9 @@ def encode(folder: Path) -> None:
         "bge_m3-bf16": settings(bge_m3, kind="bge_m3", multi_vector=True, precision="bf16"),
     }.items():
         encoder = load_encoder(params)
-        made = encoder.encode(TEXTS, "document", fixed_shape=True)
+        made = encoder.encode(TEXTS, "document", fixed_shape=True, multi=True)
         np.savez(folder / f"{name}.npz", **arrays(made))
-        alone = encoder.encode(TEXTS[5:6], "document", fixed_shape=True)
+        alone = encoder.encode(TEXTS[5:6], "document", fixed_shape=True, multi=True)
         np.savez(folder / f"{name}-alone.npz", **arrays(alone))
 
 

@@ -122,7 +122,9 @@ def test_what_was_tuned_on_either_is_better_and_answers_here(both: tuple[Path, P
         assert metrics["kept"] == "tuned"
         assert metrics["steps"] > 0
         expected = np.load(tuned / "answers.npz")
-        found = arrays(load_encoder(tuned / "tuned").encode(TEXTS, "document", fixed_shape=True))
+        found = arrays(
+            load_encoder(tuned / "tuned").encode(TEXTS, "document", fixed_shape=True, multi=True)
+        )
         assert sorted(found) == sorted(expected.files)
         for output in expected.files:
             np.testing.assert_allclose(found[output], expected[output], 0, 1e-4)
@@ -137,11 +139,11 @@ def test_copies_on_every_gpu_give_the_same_bits(tmp_path: Path) -> None:
     model = tiny_models.bge_m3(tmp_path)
     params = settings(model, "bge_m3", multi_vector=True, precision="fp16", gpus=[0])
     encoder = BgeM3Encoder(params)
-    alone = arrays(encoder.encode(TEXTS * 20, "document", fixed_shape=True))
+    alone = arrays(encoder.encode(TEXTS * 20, "document", fixed_shape=True, multi=True))
     count = torch.cuda.device_count()
     on = [f"cuda:{gpu}" for gpu in range(count)] if count > 1 else ["cuda:0", "cuda:0"]
     encoder._copies = Copies(encoder._copies.models[0], on)
-    spread = arrays(encoder.encode(TEXTS * 20, "document", fixed_shape=True))
+    spread = arrays(encoder.encode(TEXTS * 20, "document", fixed_shape=True, multi=True))
     assert len(encoder._copies.models) == len(on)
     for output, expected in alone.items():
         assert spread[output].tobytes() == expected.tobytes(), output

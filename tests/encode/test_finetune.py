@@ -158,12 +158,13 @@ def test_bge_m3_is_tuned_by_its_dense_output_and_keeps_the_base_s_heads(
         assert (tmp_path / "tuned" / head).read_bytes() == (bge_m3 / head).read_bytes()
 
     # What `dense` reads of it, and what it gives as somebody's base.
-    tuned = load_encoder(tmp_path / "tuned").encode(["harp of wood"], "query")
+    asked = ["harp of wood"]
+    tuned = load_encoder(tmp_path / "tuned").encode(asked, "query", multi=True)
     assert tuned.sparse is not None
     assert tuned.multi is None
     moved = settings(tmp_path / "tuned", kind="bge_m3", multi_vector=True)
-    found = load_encoder(moved).encode(["harp of wood"], "query")
-    untuned = load_encoder(params).encode(["harp of wood"], "query")
+    found = load_encoder(moved).encode(asked, "query", multi=True)
+    untuned = load_encoder(params).encode(asked, "query", multi=True)
     assert found.dense.tobytes() == tuned.dense.tobytes() != untuned.dense.tobytes()
     assert found.sparse == tuned.sparse
     assert found.sparse is not None

@@ -243,7 +243,7 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0, in_parts: bool = False
     if params is not None:
         tiny_models.described(folder / "encoder", params)
         encoder = CachedEncoder(folder / "encoder")
-        encoded = encoder.encode_documents(data.documents["text"].to_list())
+        encoded = encoder.encode_documents(data.documents["text"].to_list(), multi=True)
         keyed = data.documents.with_columns(
             window=pl.lit("train").cast(tables.EMBEDDINGS.columns["window"])
         )

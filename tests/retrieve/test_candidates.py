@@ -22,11 +22,12 @@ LATE = "i11"
 """The item that only window train knows."""
 
 
-def write_inputs(folder: Path, encoder: Encoder, name: str, *, cut: bool) -> None:
+def write_inputs(folder: Path, encoder: Encoder, name: str, *, cut: bool, words: bool) -> None:
     # Companions have documents only where what is alike in words is looked for.
     documents = [
         {"window": window, "item_id": item, "text": f"{word} wood\nloud {word}"}
         for window in tables.WINDOWS
+        if words
         for n, word in enumerate(OWN)
         for item in (f"i{n:02d}", COMPANIONS[word])[: 1 + (name == "content")]
         if window == "train" or item != LATE
@@ -109,9 +110,11 @@ def write_inputs(folder: Path, encoder: Encoder, name: str, *, cut: bool) -> Non
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def run(folder: Path, encoder: Encoder, name: str, *, cut: bool = True) -> pl.DataFrame:
+def run(
+    folder: Path, encoder: Encoder, name: str, *, cut: bool = True, words: bool = True
+) -> pl.DataFrame:
     folder.mkdir(exist_ok=True)
-    write_inputs(folder, encoder, name, cut=cut)
+    write_inputs(folder, encoder, name, cut=cut, words=words)
     params, documents = folder / "params.yaml", folder / "documents.parquet"
     encoders, embeddings = folder / "encoders", folder / "embeddings"
     store, items = folder / "vectors.sqlite", folder / "items.parquet"
@@ -172,6 +175,13 @@ def test_each_split_is_answered_by_its_window_twice_the_same(name: str, tmp_path
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     again = tables.read(tmp_path / "a" / "candidates" / f"{name}.parquet", tables.CANDIDATES)
     assert again.equals(found)
+
+
+@pytest.mark.parametrize("name", ["dense_base", "sparse", "multi_vector"])
+def test_without_documents_encoders_find_nothing(name: str, tmp_path: Path) -> None:
+    model = tiny_models.bge_m3(tmp_path / "model")
+    encoder = tiny_models.settings(model, kind="bge_m3", multi_vector=name == "multi_vector")
+    assert run(tmp_path / "shop", encoder, name, words=False).is_empty()
 
 
 def test_what_is_popular_is_the_same_from_disk_as_in_memory(tmp_path: Path) -> None:

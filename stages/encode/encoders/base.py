@@ -20,7 +20,8 @@ class Encoded:
     Attributes:
         dense: float32, shape (n, dimension), rows of length 1.
         sparse: token to weight for each text, where the encoder has lexical weights.
-        multi: float16 arrays of shape (tokens, dimension), rows of length 1, where asked for.
+        multi: float16 arrays of shape (tokens, dimension), rows of length 1, where asked for of an
+            encoder that has them.
     """
 
     dense: np.ndarray
@@ -41,7 +42,14 @@ class TextEncoder(Protocol):
         """Length of a dense vector."""
         ...
 
-    def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
+    @property
+    def multi_vector(self) -> bool:
+        """Whether it gives vectors a token when asked."""
+        ...
+
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         """Encode texts in the order given.
 
         Args:
@@ -49,6 +57,7 @@ class TextEncoder(Protocol):
             kind: how they are read.
             fixed_shape: give each text the same bits whatever other texts are encoded with it, at
                 the price of filling up batches; for vectors that are kept.
+            multi: give vectors a token too, where it has them; the other outputs stay the same.
         """
         ...
 

@@ -13,16 +13,28 @@ log = get_logger(__name__)
 
 STEP = 16
 """Lengths of batches of a fixed shape are multiples of so many tokens."""
-_ROWS = 8
+_CPU_ROWS = 8
 """Texts in one of them on a CPU: more are hardly faster, and cost more to fill up."""
+_GPU_ROWS, _GPU_TOKENS = 64, 64 * 512
+"""Texts in one of them on a GPU, and at the most so many tokens, so that long ones fit too."""
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
-def rows_at_once(batch_size: int, device: str) -> int:
-    """Return how many texts a batch of a fixed shape has."""
-    return batch_size if device.startswith("cuda") else _ROWS
+def rows_at_once(longest: int, device: str) -> int:
+    """Return how many texts a batch of a fixed shape has.
+
+    It decides the last bits of vectors that are kept by the model's hash, so it follows from what
+    that hash holds, the lengths, and from the kind of device.
+
+    Args:
+        longest: the most tokens that are read of any text.
+        device: as torch names it.
+    """
+    if not device.startswith("cuda"):
+        return _CPU_ROWS
+    return min(_GPU_ROWS, max(_GPU_TOKENS // longest, 1))
 
 
 def by_shape(lengths: Sequence[int], longest: int, rows: int) -> list[tuple[int, list[int]]]:
@@ -96,7 +108,7 @@ class Copies:
             return self._map(work, batches)
         except torch.OutOfMemoryError as error:
             reason = str(error).split("\n")[0]
-            raise UserError(f"{reason}; halve encoder.batch_size and run again") from error
+            raise UserError(f"{reason}; halve encoder.max_doc_length and run again") from error
 
     def _map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
         if len(batches) < 2 or len(self._devices) < 2:

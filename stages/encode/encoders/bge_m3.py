@@ -70,7 +70,8 @@ class BgeM3Encoder:
         module = self._model.model.to(on[0]).eval()
         self._copies = Copies(module, on)
         self._params = params
-        self._rows = rows_at_once(params.batch_size, on[0])
+        self.multi_vector = params.multi_vector
+        self._rows = rows_at_once(max(params.max_query_length, params.max_doc_length), on[0])
         self._positions = position_limit(module.model)
         words = self._model.tokenizer
         special = (words.cls_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id)
@@ -82,12 +83,13 @@ class BgeM3Encoder:
             params.max_query_length,
             params.max_doc_length,
             precision,
-            params.multi_vector,
             tokenizer_settings(words),
             STEP,
         )
 
-    def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         """Encode texts. Sparse keys are token ids as text, as FlagEmbedding gives them.
 
         Vectors a token are those of all tokens but the first, [CLS], whose vector is the dense one.
@@ -97,7 +99,8 @@ class BgeM3Encoder:
         limit = min(limit, self._positions)
         dense = np.empty((len(texts), self.dimension), np.float32)
         sparse: Sparse = [{}] * len(texts)
-        multi = [np.empty((0, self.dimension), np.float16)] * len(texts)
+        multi = multi and self.multi_vector
+        vectors = [np.empty((0, self.dimension), np.float16)] * len(texts)
         if not len(texts):
             return Encoded(dense)
         words = self._model.tokenizer
@@ -111,17 +114,19 @@ class BgeM3Encoder:
             for row, position in enumerate(rows):
                 tokens[row, : len(ids[position])] = ids[position]
             lengths = np.array([len(ids[position]) for position in rows])
-            return self._forward(module, tokens, lengths, len(positions))
+            return self._forward(module, tokens, lengths, len(positions), multi)
 
         for (_, positions), made in zip(batches, self._copies.map(forward, batches), strict=True):
             dense[positions] = made.dense
             for row, position in enumerate(positions):
                 sparse[position] = made.sparse[row] if made.sparse else {}
                 if made.multi is not None:
-                    multi[position] = made.multi[row]
-        return Encoded(dense, sparse, multi if self._params.multi_vector else None)
+                    vectors[position] = made.multi[row]
+        return Encoded(dense, sparse, vectors if multi else None)
 
-    def _forward(self, module: Any, tokens: np.ndarray, lengths: np.ndarray, count: int) -> Encoded:
+    def _forward(
+        self, module: Any, tokens: np.ndarray, lengths: np.ndarray, count: int, multi: bool
+    ) -> Encoded:
         """Compute a batch, of which the first `count` rows are asked for."""
         import torch
 
@@ -133,7 +138,7 @@ class BgeM3Encoder:
                 {name: torch.from_numpy(array).to(device) for name, array in given.items()},
                 return_dense=True,
                 return_sparse=True,
-                return_colbert_vecs=self._params.multi_vector,
+                return_colbert_vecs=multi,
             )
         dense, weights = (
             made[name][:count].float().cpu() for name in ("dense_vecs", "sparse_vecs")
@@ -142,7 +147,7 @@ class BgeM3Encoder:
         dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
         weighed = mask[:count] & ~np.isin(tokens[:count], self._unweighed)
         sparse = _lexical(tokens[:count], np.where(weighed, weights.numpy()[..., 0], 0))
-        if not self._params.multi_vector:
+        if not multi:
             return Encoded(dense, sparse)
         vectors = made["colbert_vecs"][:count].half().cpu().numpy()
         return Encoded(

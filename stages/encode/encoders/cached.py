@@ -3,6 +3,8 @@
 import struct
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ DESCRIPTION = "encoder.json"
 _FLUSH = 1024
 """Texts encoded between two commits to the store."""
 _HEAD = struct.Struct("<iii")
+"""Lexical weights, or -1 for none at all; bytes of their tokens; -1."""
 
 
 def describe(folder: Path, params: Encoder, model_hash: str, **told: str) -> None:
@@ -70,69 +73,93 @@ class CachedEncoder:
     """An encoder whose vectors are kept by model and text; the model itself is loaded when needed.
 
     Args:
-        source: parameters, or a folder with a description.
+        source: parameters, a folder with a description, or an encoder that is open.
         store: SQLite file in which vectors are kept; None keeps none, as in a service.
     """
 
-    def __init__(self, source: Encoder | Path, store: Path | None = None) -> None:
+    def __init__(self, source: Encoder | Path | TextEncoder, store: Path | None = None) -> None:
         self._source = source
         self._store = store
         self._lock = threading.Lock()
-        self._loaded: TextEncoder | None = None
+        self._opened: TextEncoder | None = None
 
     @property
     def model(self) -> TextEncoder:
         """The encoder, loaded once."""
         with self._lock:
-            if self._loaded is None:
-                self._loaded = load_encoder(self._source)
-            return self._loaded
+            if self._opened is None:
+                source = self._source
+                self._opened = (
+                    load_encoder(source) if isinstance(source, Encoder | Path) else source
+                )
+            return self._opened
 
-    def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
+    def encode(self, texts: Sequence[str], kind: Kind, multi: bool = False) -> Encoded:
         """Encode texts, asking the model only for those whose vectors the store lacks.
 
         New texts are encoded longest first, so that a batch pads little, and in batches of a fixed
-        shape, so that a vector has the same bits whichever texts were kept before.
+        shape, so that a vector has the same bits whichever texts were kept before. Without a store
+        a shape is what its texts need, so that a service computes one row for one query, and a
+        vector may differ from a kept one: by under 1e-6 in float32, up to 1e-3 in half.
+
+        Args:
+            texts: what is encoded.
+            kind: how they are read.
+            multi: give vectors a token too, where the encoder has them. They are kept under a key
+                of their own, so that only texts of which they were asked cost their room.
         """
         encoder = self.model
+        multi = multi and encoder.multi_vector
         if not texts:
             return Encoded(np.empty((0, encoder.dimension), np.float32))
         if self._store is None:
             with self._lock:
-                return encoder.encode(texts, kind)
-        keys = [content_hash(encoder.model_hash, kind, text) for text in texts]
+                return encoder.encode(texts, kind, multi=multi)
+        outputs: list[list[str]] = [[], ["multi"]] if multi else [[]]
+        keys = {
+            text: [content_hash(encoder.model_hash, kind, text, *output) for output in outputs]
+            for text in texts
+        }
         with Store(self._store) as store:
-            known = store.get_many(keys)
-            text_of = dict(zip(keys, texts, strict=True))
+            known = store.get_many(chain.from_iterable(keys.values()))
             missing = sorted(
-                (key for key in text_of if key not in known),
-                key=lambda key: (-len(text_of[key]), text_of[key]),
+                (text for text, mine in keys.items() if not known.keys() >= set(mine)),
+                key=lambda text: (-len(text), text),
             )
             with progress(total=len(missing), desc="encode", unit="text") as bar:
                 for start in range(0, len(missing), _FLUSH):
                     chunk = missing[start : start + _FLUSH]
-                    encoded = encoder.encode(
-                        [text_of[key] for key in chunk], kind, fixed_shape=True
-                    )
-                    new = {key: _pack(encoded, row) for row, key in enumerate(chunk)}
+                    encoded = encoder.encode(chunk, kind, fixed_shape=True, multi=multi)
+                    new = {
+                        key: value
+                        for row, text in enumerate(chunk)
+                        for key, value in zip(keys[text], _pack(encoded, row), strict=True)
+                        if key not in known
+                    }
                     store.put_many(new, f"{kind} vectors of {encoder.model_hash[:8]}")
                     known.update(new)
                     bar.update(len(chunk))
         log.info("%d %s texts: %d encoded, the rest kept", len(texts), kind, len(missing))
-        return _unpack([known[key] for key in keys], encoder.dimension)
+        rows = _unpack([known[keys[text][0]] for text in texts], encoder.dimension)
+        if not multi:
+            return rows
+        vectors = [np.frombuffer(known[keys[text][1]], "<f2") for text in texts]
+        return replace(rows, multi=[flat.reshape(-1, encoder.dimension) for flat in vectors])
 
-    def encode_documents(self, texts: Sequence[str]) -> Encoded:
+    def encode_documents(self, texts: Sequence[str], multi: bool = False) -> Encoded:
         """Encode documents, each the normalised mean of its lines' vectors.
 
         A line is a passage: the item's own parts are the first, each quoted review is one more. The
         mean of passages is the class prototype of Snell et al. (2017); it reads all of a long
         document where one pass would cut it, keeps one vector an item, and a new review costs one
-        passage. Lexical weights are the largest over the passages; vectors a token are those of the
-        first line.
+        passage. Lexical weights are the largest over the passages; vectors a token, where they are
+        asked for, are those of the first line, and of no other line are they made.
         """
         lines = [text.split("\n") for text in texts]
         unique = sorted({line for document in lines for line in document})
         place = {line: row for row, line in enumerate(unique)}
+        # First, so that the store gives the other outputs of these lines.
+        first = self.encode([d[0] for d in lines], "document", multi=True).multi if multi else None
         encoded = self.encode(unique, "document")
         flat = np.array([place[line] for document in lines for line in document], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum([len(document) for document in lines])[:-1]])
@@ -143,8 +170,7 @@ class CachedEncoder:
         sparse = encoded.sparse and [
             _largest([encoded.sparse[place[ln]] for ln in d]) for d in lines
         ]
-        multi = encoded.multi and [encoded.multi[place[d[0]]] for d in lines]
-        return Encoded(dense.astype(np.float32), sparse or None, multi or None)
+        return Encoded(dense.astype(np.float32), sparse or None, first)
 
 
 def _largest(passages: Sparse) -> dict[str, float]:
@@ -155,34 +181,31 @@ def _largest(passages: Sparse) -> dict[str, float]:
     return weights
 
 
-def _pack(encoded: Encoded, row: int) -> bytes:
-    """Dense, then, where present, sparse tokens and weights, then the vectors a token."""
+def _pack(encoded: Encoded, row: int) -> list[bytes]:
+    """Dense and, where present, sparse tokens and weights; apart the vectors a token, if any."""
     sparse = encoded.sparse[row] if encoded.sparse is not None else None
-    multi = encoded.multi[row] if encoded.multi is not None else None
     tokens = " ".join(sparse).encode() if sparse is not None else b""
-    head = _HEAD.pack(
-        -1 if sparse is None else len(sparse),
-        len(tokens),
-        -1 if multi is None else len(multi),
-    )
+    head = _HEAD.pack(-1 if sparse is None else len(sparse), len(tokens), -1)
     body = encoded.dense[row].astype("<f4").tobytes() + tokens
     if sparse is not None:
         body += np.array(list(sparse.values()), "<f4").tobytes()
-    if multi is not None:
-        body += multi.astype("<f2").tobytes()
-    return head + body
+    if encoded.multi is None:
+        return [head + body]
+    return [head + body, encoded.multi[row].astype("<f2").tobytes()]
 
 
 def _unpack(values: Sequence[bytes], dimension: int) -> Encoded:
-    size, dense_only = _HEAD.size + 4 * dimension, _HEAD.pack(-1, 0, -1)
-    if all(len(value) == size and value.startswith(dense_only) for value in values):
-        packed = np.frombuffer(b"".join(values), np.uint8).reshape(-1, size)
-        return Encoded(packed[:, _HEAD.size :].copy().view("<f4"))
     dense = np.empty((len(values), dimension), np.float32)
+    packed = np.dtype([("head", f"V{_HEAD.size}"), ("dense", "<f4", (dimension,))])
+    dense_only = _HEAD.pack(-1, 0, -1)
+    if all(len(value) == packed.itemsize and value.startswith(dense_only) for value in values):
+        for start in range(0, len(values), _FLUSH):
+            part = values[start : start + _FLUSH]
+            dense[start : start + len(part)] = np.frombuffer(b"".join(part), packed)["dense"]
+        return Encoded(dense)
     sparse: Sparse = []
-    multi: list[np.ndarray] = []
     for row, value in enumerate(values):
-        count, token_bytes, vectors = _HEAD.unpack_from(value)
+        count, token_bytes, _ = _HEAD.unpack_from(value)
         at = _HEAD.size
         dense[row] = np.frombuffer(value, "<f4", dimension, at)
         at += 4 * dimension
@@ -190,8 +213,4 @@ def _unpack(values: Sequence[bytes], dimension: int) -> Encoded:
             tokens = value[at : at + token_bytes].decode().split()
             weights = np.frombuffer(value, "<f4", count, at + token_bytes)
             sparse.append(dict(zip(tokens, weights.tolist(), strict=True)))
-            at += token_bytes + 4 * count
-        if vectors >= 0:
-            flat = np.frombuffer(value, "<f2", vectors * dimension, at)
-            multi.append(flat.reshape(vectors, dimension))
-    return Encoded(dense, sparse or None, multi or None)
+    return Encoded(dense, sparse or None)

@@ -95,10 +95,12 @@ class SentenceTransformersEncoder:
     same bits in whatever company.
     """
 
+    multi_vector = False
+
     def __init__(self, params: Encoder) -> None:
         on = devices(params.gpus)
         self._params = params
-        self._rows = rows_at_once(params.batch_size, on[0])
+        self._rows = rows_at_once(max(params.max_query_length, params.max_doc_length), on[0])
         self._model = load_model(params, torch_dtype(params.precision, torch_device()), on[0])
         self._copies = Copies(self._model.eval(), on)
         self.dimension = int(self._model.get_embedding_dimension())
@@ -110,7 +112,9 @@ class SentenceTransformersEncoder:
             STEP,
         )
 
-    def encode(self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         """Encode texts; the model's own query and document prompts apply where it has them."""
         is_query = kind == "query"
         limit = self._params.max_query_length if is_query else self._params.max_doc_length

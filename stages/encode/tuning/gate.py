@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from stages.core.metrics import interval, paired_difference
+from stages.core.params import Evaluate
 from stages.encode.encoders import CachedEncoder
 
 GATE_METRIC = "ndcg@10"
@@ -65,3 +67,20 @@ def gains(encoder: CachedEncoder, queries: pl.DataFrame, documents: pl.DataFrame
     q = encoder.encode(queries["text"].to_list(), "query").dense
     d = encoder.encode_documents(documents["text"].to_list()).dense
     return reciprocal_gain(target_ranks(q, d, queries["target"].to_numpy()))
+
+
+def compare(before: np.ndarray, after: np.ndarray, params: Evaluate, seed: int) -> dict[str, Any]:
+    """Return the gate's metric of both encoders, their paired difference, and which is kept."""
+    settings: dict[str, Any] = {
+        "resamples": params.bootstrap,
+        "level": params.level,
+        "seed": seed,
+    }
+    difference = paired_difference(after, before, **settings)
+    return {
+        "base": interval(before, **settings),
+        "difference": difference,
+        "kept": "tuned" if difference["low"] > 0 else "base",
+        "metric": GATE_METRIC,
+        "tuned": interval(after, **settings),
+    }

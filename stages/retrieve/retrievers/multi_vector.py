@@ -20,9 +20,9 @@ from stages.retrieve.retrievers.lexical import LexicalIndex
 class MultiVectorRetriever:
     """The best by dense vectors and by lexical weights, scored again with a vector a token.
 
-    The `depth` best of either are candidates. The score of each is the weighted sum of its three:
-    the inner products of the dense vectors and of the lexical weights, and the late interaction of
-    the tokens' vectors. All are of the base encoder.
+    The `depth` best of either, k where that is more, are candidates. The score of each is the
+    weighted sum of its three: the inner products of the dense vectors and of the lexical weights,
+    and the late interaction of the tokens' vectors. All are of the base encoder.
     """
 
     def __init__(self, params: MultiVector) -> None:
@@ -54,15 +54,17 @@ class MultiVectorRetriever:
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Search twice and score what was found; see `Retriever`."""
         asked = queries.filter(pl.col("text").is_not_null())
-        shape = (asked.height, min(k, 2 * self._params.depth, len(self._item_ids)))
+        shape = (asked.height, min(k, len(self._item_ids)))
         items, scores = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
         keep = np.zeros(shape, bool)
         if self._encoder is not None and keep.size:
-            encoded = self._encoder.encode(asked["text"].to_list(), "query")
-            for row, (found, values) in enumerate(self._scored(encoded)):
-                best = np.lexsort((found, -values))[: shape[1]]
-                items[row, : len(best)], scores[row, : len(best)] = found[best], values[best]
-                keep[row, : len(best)] = True
+            block, texts = self._params.block, asked["text"].to_list()
+            for start in range(0, asked.height, block):
+                encoded = self._encoder.encode(texts[start : start + block], "query", multi=True)
+                for row, (found, values) in enumerate(self._scored(encoded, k), start):
+                    best = np.lexsort((found, -values))[: shape[1]]
+                    items[row, : len(best)], scores[row, : len(best)] = found[best], values[best]
+                    keep[row, : len(best)] = True
         return candidates_frame(
             "multi_vector", asked["query_id"], items, scores, self._item_ids, keep
         )
@@ -107,9 +109,9 @@ class MultiVectorRetriever:
         self._vectors = vectors
         self._index = FlatIndex(vectors)
 
-    def _scored(self, encoded: Encoded) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return for each query its candidates, ascending rows, and their scores as float32."""
-        depth, block, weights = self._params.depth, self._params.block, self._params.weights
+    def _scored(self, encoded: Encoded, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each query k candidates or more, ascending rows, and their float32 scores."""
+        depth, block, weights = max(self._params.depth, k), self._params.block, self._params.weights
         lexical = self._lexical.queries(encoded.sparse or [])
         near, _ = self._index.search(encoded.dense, depth, block)
         sharing, shared = self._lexical.search(lexical, depth, block)

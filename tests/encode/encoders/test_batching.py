@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages.core.log import UserError
-from stages.encode.encoders.batching import STEP, Copies, by_shape, filled
+from stages.encode.encoders.batching import STEP, Copies, by_shape, filled, rows_at_once
 from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
 from tests.encode import tiny_models
 from tests.encode.tiny_models import settings
@@ -39,6 +39,12 @@ def test_every_text_is_in_one_batch_that_it_fits(
         assert length % STEP == 0 or length == longest
         assert all(length - STEP < lengths[at] <= length for at in positions)
         assert len({lengths[at] == length for at in positions}) == 1
+
+
+def test_rows_are_as_many_as_fit_by_length_and_device_alone() -> None:
+    assert [rows_at_once(tokens, "cpu") for tokens in (16, 512, 8192)] == [8, 8, 8]
+    found = [rows_at_once(tokens, "cuda:1") for tokens in (16, 512, 1024, 8192, 1 << 16)]
+    assert found == [64, 64, 32, 4, 1]
 
 
 class Model:
@@ -84,7 +90,7 @@ def test_a_batch_that_does_not_fit_is_said_with_what_to_do() -> None:
     def work(model: Model, batch: int) -> int:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee more")
 
-    with pytest.raises(UserError, match=r"allocate 9 GiB\.; halve encoder\.batch_size"):
+    with pytest.raises(UserError, match=r"allocate 9 GiB\.; halve encoder\.max_doc_length"):
         Copies(Model(), ["a", "b"]).map(work, [1, 2, 3])
 
 

@@ -29,7 +29,7 @@ def test_dense_sparse_and_multi_vector(bge_m3: Path, tmp_path: Path) -> None:
     store = tmp_path / "vectors.sqlite"
     params = settings(bge_m3, kind="bge_m3", multi_vector=True)
     encoder = CachedEncoder(params, store)
-    found = encoder.encode(TEXTS, "document")
+    found = encoder.encode(TEXTS, "document", multi=True)
     np.testing.assert_allclose(np.linalg.norm(found.dense, axis=1), 1, atol=1e-6)
     assert found.sparse is not None
     assert found.multi is not None
@@ -40,8 +40,9 @@ def test_dense_sparse_and_multi_vector(bge_m3: Path, tmp_path: Path) -> None:
         assert vectors.shape == (len(tiny_models.tokenizer()(text).input_ids) - 1, 16)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-3)
 
-    assert entries(store) == 3
-    again = spent(encoder, store).encode(TEXTS, "document")
+    # Of each text the vectors a token lie apart.
+    assert entries(store) == 6
+    again = spent(encoder, store).encode(TEXTS, "document", multi=True)
     assert again.dense.tobytes() == found.dense.tobytes()
     assert again.sparse == found.sparse
     assert again.multi is not None
@@ -50,9 +51,35 @@ def test_dense_sparse_and_multi_vector(bge_m3: Path, tmp_path: Path) -> None:
 
 def test_multi_vector_only_where_asked_for(bge_m3: Path) -> None:
     plain = load_encoder(settings(bge_m3, kind="bge_m3"))
-    assert plain.encode(TEXTS, "query").multi is None
-    asked = load_encoder(settings(bge_m3, kind="bge_m3", multi_vector=True))
-    assert asked.model_hash != plain.model_hash
+    assert plain.encode(TEXTS, "query", multi=True).multi is None
+    able = load_encoder(settings(bge_m3, kind="bge_m3", multi_vector=True))
+    assert able.encode(TEXTS, "query").multi is None
+    # What was encoded without vectors a token stays valid.
+    assert able.model_hash == plain.model_hash
+
+
+def test_vectors_a_token_are_made_and_kept_for_first_lines_alone(
+    bge_m3: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "vectors.sqlite"
+    encoder = CachedEncoder(settings(bge_m3, kind="bge_m3", multi_vector=True), store)
+    texts = ["guitar wood\nloud\nharp", "loud\nharp", "guitar wood"]
+    plain = encoder.encode_documents(texts)
+    assert plain.multi is None
+    assert entries(store) == 3
+    found = encoder.encode_documents(texts, multi=True)
+    assert entries(store) == 3 + 2
+    assert found.multi is not None
+    assert [len(vectors) for vectors in found.multi] == [3, 2, 3]
+    assert found.multi[0].tobytes() == found.multi[2].tobytes()
+    assert found.dense.tobytes() == plain.dense.tobytes()
+    assert found.sparse == plain.sparse
+    again = spent(encoder, store).encode_documents(texts, multi=True)
+    assert again.multi is not None
+    assert [v.tobytes() for v in again.multi] == [v.tobytes() for v in found.multi]
+    first = CachedEncoder(encoder.model, tmp_path / "other.sqlite")
+    assert first.encode_documents(texts, multi=True).dense.tobytes() == plain.dense.tobytes()
+    assert entries(tmp_path / "other.sqlite") == 3 + 2
 
 
 def test_a_document_s_sparse_weights_are_the_largest_over_its_lines(
@@ -60,8 +87,8 @@ def test_a_document_s_sparse_weights_are_the_largest_over_its_lines(
 ) -> None:
     params = settings(bge_m3, kind="bge_m3", multi_vector=True)
     encoder = CachedEncoder(params, tmp_path / "vectors.sqlite")
-    lines = encoder.encode(["guitar wood", "wood drum"], "document")
-    found = encoder.encode_documents(["guitar wood\nwood drum"])
+    lines = encoder.encode(["guitar wood", "wood drum"], "document", multi=True)
+    found = encoder.encode_documents(["guitar wood\nwood drum"], multi=True)
     assert lines.sparse is not None
     assert lines.multi is not None
     first, second = lines.sparse
@@ -102,11 +129,12 @@ def test_every_output_has_the_same_bits_in_whatever_company(copies: int, tmp_pat
     texts = many()
     model = tiny_models.bge_m3(tmp_path, width=384)
     encoder = BgeM3Encoder(settings(model, kind="bge_m3", multi_vector=True))
-    together = encoder.encode(texts, "document", fixed_shape=True)
+    together = encoder.encode(texts, "document", fixed_shape=True, multi=True)
     module = encoder._copies.models[0]
     encoder._copies = Copies(module, [str(next(module.parameters()).device)] * copies)
     for rows in (range(3, 4), range(0, len(texts), 5), range(len(texts))[::-1]):
-        alone = encoder.encode([texts[row] for row in rows], "document", fixed_shape=True)
+        part = [texts[row] for row in rows]
+        alone = encoder.encode(part, "document", fixed_shape=True, multi=True)
         same_bits(alone, together, rows)
     assert len(encoder._copies.models) == copies
 
@@ -120,7 +148,7 @@ def test_every_output_is_what_flagembedding_encodes(bge_m3: Path) -> None:
     )
     encoder = load_encoder(settings(bge_m3, kind="bge_m3", multi_vector=True))
     for fixed in (True, False):
-        found = encoder.encode(many(), "document", fixed_shape=fixed)
+        found = encoder.encode(many(), "document", fixed_shape=fixed, multi=True)
         np.testing.assert_allclose(found.dense, expected["dense_vecs"], 0, 1e-5)
         assert found.sparse is not None
         assert found.multi is not None

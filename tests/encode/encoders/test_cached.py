@@ -1,5 +1,6 @@
 """Vectors are kept by model and text: nothing is encoded twice, and what is kept is what was."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from stages.core.log import UserError
 from stages.core.params import Encoder
 from stages.core.store import Store
-from stages.encode.encoders import CachedEncoder, Encoded, load_encoder
+from stages.encode.encoders import CachedEncoder, Encoded, TextEncoder, load_encoder
+from stages.encode.encoders.base import Kind
 from tests.encode import tiny_models
 from tests.encode.tiny_models import described, settings
 
@@ -18,18 +20,19 @@ TEXTS = ["guitar wood", "violin for a child", "loud drum", "guitar wood", "Ã© â€
 class Spent:
     """The same model by name and size, which can encode no more."""
 
-    def __init__(self, model_hash: str, dimension: int) -> None:
-        self.model_hash = model_hash
-        self.dimension = dimension
+    def __init__(self, model: TextEncoder) -> None:
+        self.model_hash = model.model_hash
+        self.dimension = model.dimension
+        self.multi_vector = model.multi_vector
 
-    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         raise AssertionError(f"asked for {texts}")
 
 
 def spent(encoder: CachedEncoder, store: Path) -> CachedEncoder:
-    made = CachedEncoder(Path("nowhere"), store)
-    made._loaded = Spent(encoder.model.model_hash, encoder.model.dimension)
-    return made
+    return CachedEncoder(Spent(encoder.model), store)
 
 
 def entries(path: Path) -> int:
@@ -112,11 +115,14 @@ class Recorder:
 
     model_hash = "recorder"
     dimension = 1
+    multi_vector = False
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         self.asked += texts
         return Encoded(np.array([[len(text)] for text in texts], np.float32))
 
@@ -125,9 +131,7 @@ def test_new_texts_are_encoded_longest_first_whatever_their_order(tmp_path: Path
     texts = ["bb", "a", "dddd", "aa", "ccc", "aa"]
     for order in (texts, texts[::-1]):
         recorder, store = Recorder(), tmp_path / f"{order[0]}.sqlite"
-        encoder = CachedEncoder(Path("nowhere"), store)
-        encoder._loaded = recorder
-        found = encoder.encode(order, "query").dense.ravel().tolist()
+        found = CachedEncoder(recorder, store).encode(order, "query").dense.ravel().tolist()
         assert found == [len(text) for text in order]
         assert recorder.asked == ["dddd", "ccc", "aa", "bb", "a"]
 
@@ -137,8 +141,11 @@ class Lexical:
 
     model_hash = "lexical"
     dimension = 1
+    multi_vector = False
 
-    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], kind: Kind, fixed_shape: bool = False, multi: bool = False
+    ) -> Encoded:
         weights = [{word: 0.5 for word in text.split() if word.isalpha()} for text in texts]
         return Encoded(np.ones((len(texts), 1), np.float32), weights)
 
@@ -147,8 +154,7 @@ class Lexical:
 def test_kept_vectors_have_their_lexical_weights_even_none(
     tmp_path: Path, texts: list[str]
 ) -> None:
-    encoder = CachedEncoder(Path("nowhere"), tmp_path / "vectors.sqlite")
-    encoder._loaded = Lexical()
+    encoder = CachedEncoder(Lexical(), tmp_path / "vectors.sqlite")
     first, again = (encoder.encode(texts, "document") for _ in range(2))
     assert again.sparse == first.sparse == Lexical().encode(texts, "document").sparse
 
@@ -164,6 +170,14 @@ def test_a_document_is_the_normalised_mean_of_its_lines(
     np.testing.assert_allclose(found.dense[0], mean / np.linalg.norm(mean), atol=1e-6)
     np.testing.assert_allclose(found.dense[1:], lines[1:], atol=1e-6)
     assert found.dense.dtype == np.float32
+
+
+def test_many_kept_vectors_are_read_in_their_order(tmp_path: Path) -> None:
+    texts = [f"{n:04d}" + "x" * (n % 7) for n in range(2500)]
+    encoder = CachedEncoder(Recorder(), tmp_path / "vectors.sqlite")
+    for _ in range(2):
+        found = encoder.encode(texts, "document").dense
+        assert found.ravel().tolist() == [len(text) for text in texts]
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])

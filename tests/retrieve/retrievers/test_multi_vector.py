@@ -92,7 +92,7 @@ def fitted(model: Path, **params: object) -> MultiVectorRetriever:
     settings = tiny_models.settings(model, kind="bge_m3", multi_vector=True)
     encoder = CachedEncoder(settings)
     known = documents()
-    encoded = encoder.encode_documents(known["text"].to_list())
+    encoded = encoder.encode_documents(known["text"].to_list(), multi=True)
     keyed = known.with_columns(window=pl.lit("train"))
     frame = embeddings_frame(keyed, encoded, encoder.model.model_hash)
     made = MultiVectorRetriever(MultiVector.model_validate(params))
@@ -123,48 +123,44 @@ def test_scores_are_flagembedding_s(
     assert max(expected) > min(expected) + 0.02
 
 
-class Answering:
-    """An encoder of one query, whose outputs are written down."""
-
-    model_hash = "by hand"
-    dimension = 2
-
-    def encode(self, texts: list[str], kind: str, fixed_shape: bool = False) -> Encoded:
-        assert (texts, kind) == (["?"], "query")
-        return Encoded(np.array([[0.6, 0.8]], np.float32), [{"a": 2.0}], [ASKED])
-
-
-def by_hand(**params: object) -> MultiVectorRetriever:
-    """Three items of which the first is near, the second holds the token, and the third neither."""
-    encoder = CachedEncoder(Path("nowhere"))
-    encoder._loaded = Answering()
+def by_hand(k: int, **params: object) -> tuple[list[int], list[float]]:
+    """Score one query against three items: the first is near it, the second holds its token."""
     dense = np.array([[0.6, 0.8], [0.8, -0.6], [-0.6, -0.8]], np.float32)
     encoded = Encoded(dense, [{"b": 1.0}, {"a": 0.5}, {"c": 4.0}], ITEMS)
     keyed = pl.DataFrame({"window": ["train"] * 3, "item_id": ["x", "y", "z"], "text": ["?"] * 3})
     made = MultiVectorRetriever(MultiVector.model_validate(params))
-    frame = embeddings_frame(keyed, encoded, "by hand")
-    made.fit(TrainingData(keyed, frame, encoder))
-    return made
+    made.fit(TrainingData(keyed, embeddings_frame(keyed, encoded, "by hand")))
+    asked = Encoded(np.array([[0.6, 0.8]], np.float32), [{"a": 2.0}], [ASKED])
+    [(items, scores)] = made._scored(asked, k)
+    return items.tolist(), scores.tolist()
 
 
 def test_the_weighted_sum_by_hand() -> None:
     weights = {"dense": 2.0, "sparse": 0.5, "multi_vector": 3.0}
-    found = by_hand(weights=weights).retrieve(queries(["?"]), 3)
-    # x: 2 * 1 + 0 + 3 * 0.5; y: 2 * 0 + 0.5 * (2 * 0.5) + 3 * 0.8; z: 2 * -1 + 0 + 3 * 0.
-    assert found["item_id"].to_list() == ["x", "y", "z"]
-    assert found["score"].to_list() == pytest.approx([3.5, 2.9, -2.0], abs=1e-3)
+    items, scores = by_hand(3, weights=weights)
+    assert items == [0, 1, 2]
+    # 2 * 1 + 0 + 3 * 0.5; 2 * 0 + 0.5 * (2 * 0.5) + 3 * 0.8; 2 * -1 + 0 + 3 * 0.
+    assert scores == pytest.approx([3.5, 2.9, -2.0], abs=1e-3)
 
 
 def test_candidates_are_the_best_of_either_search() -> None:
     weights = {"dense": 0.0, "sparse": 0.0, "multi_vector": 1.0}
-    found = by_hand(depth=1, weights=weights).retrieve(queries(["?"]), 3)
-    # By dense vectors x, by tokens y; z is not looked at.
-    assert found["item_id"].to_list() == ["y", "x"]
-    assert found["rank"].to_list() == [1, 2]
+    items, scores = by_hand(1, depth=1, weights=weights)
+    # By dense vectors the first, by tokens the second; the third is not looked at.
+    assert items == [0, 1]
+    assert scores == pytest.approx([0.5, 0.8], abs=1e-3)
+
+
+def test_as_many_as_asked_for_also_beyond_depth(model: Path) -> None:
+    assert by_hand(3, depth=1)[0] == [0, 1, 2]
+    asked = queries(["pedal metal", OWN[2], "loud drum of wood"])
+    found = fitted(model, depth=1, block=2).retrieve(asked, 5)
+    assert found.group_by("query_id").len()["len"].to_list() == [5, 5, 5]
+    assert found.equals(fitted(model, depth=5).retrieve(asked, 5))
 
 
 def test_twins_beyond_depth_go_by_item_id(model: Path) -> None:
-    found = fitted(model, depth=1).retrieve(queries(["pedal metal"]), 5)
+    found = fitted(model, depth=1).retrieve(queries(["pedal metal"]), 1)
     assert found["item_id"].to_list() == [TWINS[0]]
 
 
