@@ -14,7 +14,7 @@ from typing import Literal
 from stages.core.log import progress
 from stages.core.store import Store, content_hash
 from stages.enrich.text.chunks import chunk_phrases
-from stages.enrich.text.languages import detect_language, stop_words
+from stages.enrich.text.languages import clear_language, stop_words
 from stages.enrich.text.words import words
 
 Method = Literal["chunks", "yake"]
@@ -69,20 +69,21 @@ def extract_phrases(
     return [known[keys[text]] for text in texts]
 
 
-def clean_phrases(phrases: Iterable[str], limit: int, language: str = "en") -> list[str]:
+def clean_phrases(phrases: Iterable[str], limit: int, language: str | None = "en") -> list[str]:
     """Return up to `limit` phrases in lower case, without punctuation, each once, order kept.
 
     Words between which punctuation stood are joined by one space; stop words of `language` at
     either end go ("for my son" is "son"), and a phrase of which no letter is left goes with them.
+    Of no language, no word goes.
     """
-    common = stop_words(language)
+    common = frozenset[str]() if language is None else stop_words(language)
     cleaned = (_clean(phrase, common) for phrase in phrases)
     return list(dict.fromkeys(phrase for phrase in cleaned if phrase))[:limit]
 
 
-def language_of(text: str) -> str:
-    """Return the language of a text, of those that are told apart."""
-    return detect_language(words(text))
+def language_of(text: str) -> str | None:
+    """Return the language of a text where its stop words tell it clearly."""
+    return clear_language(words(text))
 
 
 def _clean(phrase: str, common: frozenset[str]) -> str:
