@@ -10,6 +10,7 @@ import pytest
 from chat_server import ChatServer
 
 from stages.core.log import UserError
+from stages.core.params import Keywords
 from stages.enrich.score_backend.scoring import (
     LabelledReview,
     count_found,
@@ -155,6 +156,7 @@ def cells(output: str, backend: str) -> list[str]:
 
 
 def test_default_backend_is_clearly_better_than_yake() -> None:
+    assert Keywords().backend == "chunks"
     done = command("--backend", "yake", "--backend", "chunks", "--part", "report")
     assert done.returncode == 0, done.stderr
     difference = cells(done.stdout, "chunks - yake")[1]
