@@ -168,7 +168,9 @@ def test_default_backend_is_clearly_better_than_yake() -> None:
 def test_language_model_is_scored_by_its_answers(chat_server: ChatServer, tmp_path: Path) -> None:
     """The server answers with the first three words, a word a field, or with no JSON at all."""
     reviews = [
-        labelled("a", ["kids"], ["winter"]).model_copy(update={"text": "Kids like winter and so do we"}),
+        labelled("a", ["kids"], ["winter"]).model_copy(
+            update={"text": "Kids like winter and so do we"}
+        ),
         labelled("b", ["dogs"]).model_copy(update={"text": "Dogs bark BROKEN"}),
     ]
     file = tmp_path / "reviews.jsonl"
