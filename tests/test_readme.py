@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.cli import parse_args
+from dvc.parsing import ResolveError
+from dvc.repo import Repo
 from dvc.utils.hydra import apply_overrides
 
 from stages.core import files
@@ -24,6 +26,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
 }
+SAMPLE = yaml.safe_load((ROOT / "recipes" / "sample.yaml").read_text("utf-8"))
 MADE = [path for path in vars(files).values() if isinstance(path, Path)]
 """Files and folders that a run makes; a fresh clone has none of them."""
 
@@ -107,6 +110,29 @@ def test_path_exists(page: str, path: str) -> None:
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_settings_are_valid(text: str) -> None:
     Params.model_validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_settings_are_enough_for_dvc(text: str, tmp_path: Path) -> None:
+    """The sections, in place of those of the sample, say all that `dvc.yaml` reads."""
+    assert stage_names(SAMPLE | yaml.safe_load(text), tmp_path) >= {"ingest", "keywords", "report"}
+
+
+def test_parameters_that_dvc_reads_are_named(tmp_path: Path) -> None:
+    said = re.search(r"DVC itself reads (.*?), so these six must be\s+named", README, re.DOTALL)
+    assert said
+    read = set(re.findall(r"\$\{(?!item)([\w.]+)\}", (ROOT / "dvc.yaml").read_text("utf-8")))
+    assert set(re.findall(r"`([\w.]+)`", said[1])) == read
+    with pytest.raises(ResolveError, match=r"Could not find 'keywords\.prompt'"):
+        stage_names(SAMPLE | {"keywords": {}}, tmp_path)
+
+
+def stage_names(params: dict[str, object], folder: Path) -> set[str]:
+    """Return the stages of `dvc.yaml` with these parameters, as DVC resolves them."""
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), "utf-8")
+    with Repo.init(str(folder), no_scm=True) as repo:
+        return {stage.name.partition("@")[0] for stage in repo.stage.collect()}
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if "-S" in words], ids=" ".join)

@@ -1,5 +1,9 @@
 """English names of languages by their code of two letters (ISO 639-1)."""
 
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
 _TABLE = """
 aa Afar|ab Abkhazian|ae Avestan|af Afrikaans|ak Akan|am Amharic|an Aragonese|ar Arabic|as Assamese|
 av Avaric|ay Aymara|az Azerbaijani|ba Bashkir|be Belarusian|bg Bulgarian|bi Bislama|bm Bambara|
@@ -29,3 +33,8 @@ zu Zulu
 LANGUAGE_NAMES = dict(
     entry.strip().split(" ", maxsplit=1) for entry in _TABLE.replace("\n", "").split("|")
 )
+
+LanguageCode = Annotated[
+    str, BeforeValidator(lambda written: "no" if written is False else written)
+]
+"""A code as YAML has it, which reads `no` (Norwegian) as false."""

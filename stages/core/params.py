@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from stages.core.iso639 import LANGUAGE_NAMES
+from stages.core.iso639 import LANGUAGE_NAMES, LanguageCode
 from stages.core.log import UserError
 
 RetrieverName = Literal[
@@ -302,7 +302,7 @@ class Keywords(Section):
         Path("stages/enrich/prompts/keywords.yaml"),
         description="What a language model is told: instructions and examples; watched by DVC.",
     )
-    language: str | None = Field(
+    language: LanguageCode | None = Field(
         None,
         description="Language of the keywords, by its ISO 639-1 code such as en, whatever that of "
         "the review; null for the review's own. Of a language model only.",

@@ -130,3 +130,12 @@ def test_every_section_is_strict_frozen_and_says_what_it_is(
 def test_the_defaults_survive_yaml() -> None:
     text = yaml.safe_dump(Params().model_dump(mode="json"))
     assert Params.model_validate(yaml.safe_load(text)) == Params()
+
+
+def test_language_no_is_norwegian_as_yaml_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("keywords: {backend: openai, language: no}\n")
+    assert load_params(path).keywords.language == "no"
+    path.write_text("keywords: {backend: openai, language: yes}\n")
+    with pytest.raises(UserError, match=r"keywords\.language: Input should be a valid string"):
+        load_params(path)

@@ -10,6 +10,7 @@ import pytest
 from chat_server import ChatServer
 
 from stages.core.log import UserError
+from stages.core.params import Keywords
 from stages.enrich.score_backend.scoring import (
     LabelledReview,
     count_found,
@@ -155,6 +156,7 @@ def cells(output: str, backend: str) -> list[str]:
 
 
 def test_default_backend_is_clearly_better_than_yake() -> None:
+    assert Keywords().backend == "chunks"
     done = command("--backend", "yake", "--backend", "chunks", "--part", "report")
     assert done.returncode == 0, done.stderr
     difference = cells(done.stdout, "chunks - yake")[1]
@@ -166,7 +168,9 @@ def test_default_backend_is_clearly_better_than_yake() -> None:
 def test_language_model_is_scored_by_its_answers(chat_server: ChatServer, tmp_path: Path) -> None:
     """The server answers with the first three words, a word a field, or with no JSON at all."""
     reviews = [
-        labelled("a", ["kids"], ["winter"]).model_copy(update={"text": "Kids like winter"}),
+        labelled("a", ["kids"], ["winter"]).model_copy(
+            update={"text": "Kids like winter and so do we"}
+        ),
         labelled("b", ["dogs"]).model_copy(update={"text": "Dogs bark BROKEN"}),
     ]
     file = tmp_path / "reviews.jsonl"

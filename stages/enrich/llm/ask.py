@@ -92,21 +92,13 @@ def ask(
     key_of = {questions.key(question): key for key, question in second.items()}
     again = dict(zip(key_of, second.values(), strict=True))
     more, new_more = _replies(again, questions, backend, store, f"{task.unit} again")
-    heard = [*new, *new_more]
-    tally = Tally(
-        asked=len(new),
-        asked_again=len(new_more),
-        from_store=len(asked) - len(new),
-        tokens_in=sum(reply.tokens_in for reply in heard),
-        tokens_out=sum(reply.tokens_out for reply in heard),
-        seconds=round(time.monotonic() - start, 1) if heard else 0.0,
-    )
     for key, reply in more.items():
         # A model with no room for a longer answer rejects the second question.
         if reply.text is not None:
             checked[key_of[key]] = questions.check(reply)
 
     answers = {text: Answer(key, *checked[key]) for text, key in zip(first, asked, strict=True)}
+    tally = _tally(new, new_more, len(asked) - len(new), time.monotonic() - start)
     return [answers[text] for text in texts], tally
 
 
@@ -114,6 +106,19 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
     """Count reasons by what stands before their first colon."""
     kinds = [reason.partition(":")[0] for reason in reasons if reason is not None]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def _tally(first: list[Reply], second: list[Reply], from_store: int, seconds: float) -> Tally:
+    """Return what was heard, by replies to first and to second questions, and what it cost."""
+    heard = [*first, *second]
+    return Tally(
+        asked=len(first),
+        asked_again=len(second),
+        from_store=from_store,
+        tokens_in=sum(reply.tokens_in for reply in heard),
+        tokens_out=sum(reply.tokens_out for reply in heard),
+        seconds=round(seconds, 1) if heard else 0.0,
+    )
 
 
 def _replies(

@@ -1,6 +1,7 @@
 """Prompts: files of instructions and worked examples, which a user may copy and change."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stages.core.iso639 import LANGUAGE_NAMES
+from stages.core.iso639 import LANGUAGE_NAMES, LanguageCode
 from stages.core.log import UserError
 from stages.enrich.llm.base import Conversation
 
 _ROOT = Path(__file__).parents[3]
+_PLACE = re.compile(r"\{\s*\w+\s*\}")
 _SAID = Annotated[str, Field(min_length=1)]
 
 
@@ -42,9 +44,9 @@ class Prompt:
 class _Example(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    language: str
+    language: LanguageCode
     text: _SAID
-    answers: dict[str, dict[str, Any]]
+    answers: dict[LanguageCode, dict[str, Any]]
 
     @model_validator(mode="after")
     def _languages(self) -> Self:
@@ -77,11 +79,12 @@ def load_prompt(
         form: what each answer of an example must fill in.
         language: code of the language that answers are to be in, and that those of examples are
             taken in, where there are any; null for each text's own.
-        fill: words of `system` in braces and what stands for them, beside "language".
+        fill: words that `system` must say in braces and what stands for them, beside "language".
         fits: whether an answer may be shown; examples without one are left out.
 
     Raises:
-        UserError: there is no such file, or it is malformed; the place in it is named.
+        UserError: there is no such file, or it is malformed; the place in it is named. So is a word
+            in braces for which nothing stands, as it would be sent as it is.
     """
     content = _read(path)
     if language is not None and "{language}" not in content.system:
@@ -89,10 +92,14 @@ def load_prompt(
             f"{path}: system does not say {{language}}, so answers cannot be asked for in "
             f"{LANGUAGE_NAMES[language]}; write it there, or let the language be null"
         )
-    instructions = content.system.strip()
     asked_for = "the language of the text" if language is None else LANGUAGE_NAMES[language]
-    for word, meaning in {"language": asked_for, **(fill or {})}.items():
-        instructions = instructions.replace(f"{{{word}}}", meaning)
+    needed = {f"{{{word}}}": meaning for word, meaning in (fill or {}).items()}
+    instructions = _filled(content.system.strip(), {"{language}": asked_for} | needed, path)
+    if missing := [place for place in needed if place not in content.system]:
+        raise UserError(
+            f"{path}: system does not say {', '.join(missing)}, so the model is not told; "
+            "write it there"
+        )
     examples = []
     for number, example in enumerate(content.examples):
         answers = {
@@ -121,6 +128,17 @@ def _read(path: Path) -> _File:
         raise UserError(f"{path} is no YAML ({said}); correct it") from error
     except ValidationError as error:
         raise UserError(f"{path}: {_first_problem(error)}; correct it") from error
+
+
+def _filled(system: str, meanings: Mapping[str, str], path: Path) -> str:
+    """Return the instructions with what stands for each place in braces."""
+    strange = [place for place in _PLACE.findall(system) if place not in meanings]
+    if strange:
+        raise UserError(
+            f"{path}: system says {strange[0]}, and only {', '.join(meanings)} "
+            f"{'is' if len(meanings) == 1 else 'are'} filled in; correct it"
+        )
+    return _PLACE.sub(lambda place: meanings[place[0]], system)
 
 
 def _filled_in(answer: dict[str, Any], form: type[BaseModel], where: str) -> dict[str, Any]:

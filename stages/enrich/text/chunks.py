@@ -5,6 +5,7 @@ from collections import Counter
 from functools import cache, lru_cache
 
 from stages.enrich.text.languages import detect_language, stemmer, stop_words
+from stages.enrich.text.words import WORD, plain
 
 REVIEW_WORDS = {
     "en": """
@@ -65,7 +66,7 @@ and of beauty products alike: those that cannot say for whom, when or why, and t
 others are translations of them.
 """
 
-_TOKEN = re.compile(r"[^\W_]+(?:['\-./&+][^\W_]+)*|[^\w\s]")
+_TOKEN = re.compile(rf"{WORD}|[^\w\s]")
 
 
 def chunk_phrases(text: str, max_words: int) -> list[str]:
@@ -76,7 +77,7 @@ def chunk_phrases(text: str, max_words: int) -> list[str]:
     Documents", 2010); of a longer run, every `max_words` words in a row. The language is the one
     of whose stop words the text holds most, English where that tells nothing.
     """
-    tokens = _TOKEN.findall(text.lower().replace("’", "'"))
+    tokens = _TOKEN.findall(plain(text))
     language = detect_language(tokens)
     ends = [_ends_phrase(token, language) for token in tokens]
     phrases: Counter[str] = Counter()

@@ -1,11 +1,17 @@
 """Languages that reviews are told apart in: their stop words and stems."""
 
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "fr": "french", "it": "italian"}
 """Languages and the names of their Snowball stemmers."""
+
+_CODES = "ar bg cs da de el en es et fa fi fr hi hr hu hy id it lv nb nl pl pt ro ru sl sv tr uk"
+LISTED = tuple(_CODES.split())
+"""Languages whose stop words YAKE lists, but Chinese and Japanese, which part no words by spaces,
+and Lithuanian and Slovak, whose lists it misreads."""
 
 
 def detect_language(words: Sequence[str]) -> str:
@@ -16,13 +22,26 @@ def detect_language(words: Sequence[str]) -> str:
     return max(LANGUAGES, key=lambda language: sum(w in stop_words(language) for w in words))
 
 
+def clear_language(words: Sequence[str]) -> str | None:
+    """Return which of `LISTED` has clearly most of the lower-case words as stop words, if any has.
+
+    Clearly means half as many again as the next: Norwegian is not taken for Swedish.
+    """
+    counts = {language: sum(w in stop_words(language) for w in words) for language in LISTED}
+    best, second = sorted(LISTED, key=lambda language: -counts[language])[:2]
+    return best if 2 * counts[best] >= 3 * counts[second] and counts[best] else None
+
+
 @cache
 def stop_words(language: str) -> frozenset[str]:
     """Return the stop words of a language, by its ISO 639-1 code; none if YAKE lists none."""
     import yake
 
+    if language == "br":  # Breton, and to YAKE Brazilian Portuguese
+        return frozenset()
     listed_as = {"cs": "cz", "nb": "no", "nn": "no"}.get(language, language)
-    return frozenset(yake.KeywordExtractor(lan=listed_as).stopword_set) - {""}
+    listed = yake.KeywordExtractor(lan=listed_as).stopword_set
+    return frozenset(unicodedata.normalize("NFC", word) for word in listed) - {""}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import json
 import os
-import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -14,7 +14,8 @@ from typing import Literal
 from stages.core.log import progress
 from stages.core.store import Store, content_hash
 from stages.enrich.text.chunks import chunk_phrases
-from stages.enrich.text.languages import detect_language, stop_words
+from stages.enrich.text.languages import clear_language, stop_words
+from stages.enrich.text.words import words
 
 Method = Literal["chunks", "yake"]
 """`chunk_phrases`, or YAKE (Campos et al., 2020) for English."""
@@ -22,7 +23,6 @@ Method = Literal["chunks", "yake"]
 LONGEST = 60
 """Characters of a keyword; what is longer is a URL or a run-on word."""
 
-_WORD = re.compile(r"[^\W_]+(?:['\-./&+][^\W_]+)*")
 _PER_TASK = 64
 _PER_COMMIT = 512
 _WORTH_A_PROCESS: dict[Method, int] = {"chunks": 20_000, "yake": 1_000}
@@ -69,33 +69,30 @@ def extract_phrases(
     return [known[keys[text]] for text in texts]
 
 
-def clean_phrases(phrases: Iterable[str], limit: int, language: str = "en") -> list[str]:
+def clean_phrases(phrases: Iterable[str], limit: int, language: str | None = "en") -> list[str]:
     """Return up to `limit` phrases in lower case, without punctuation, each once, order kept.
 
     Words between which punctuation stood are joined by one space; stop words of `language` at
     either end go ("for my son" is "son"), and a phrase of which no letter is left goes with them.
+    Of no language, no word goes.
     """
-    common = stop_words(language)
+    common = frozenset[str]() if language is None else stop_words(language)
     cleaned = (_clean(phrase, common) for phrase in phrases)
     return list(dict.fromkeys(phrase for phrase in cleaned if phrase))[:limit]
 
 
-def language_of(text: str) -> str:
-    """Return the language of a text, of those that are told apart."""
-    return detect_language(_words(text))
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower().replace("’", "'"))
+def language_of(text: str) -> str | None:
+    """Return the language of a text where its stop words tell it clearly."""
+    return clear_language(words(text))
 
 
 def _clean(phrase: str, common: frozenset[str]) -> str:
-    words = _words(phrase)
-    while words and words[0] in common:
-        words.pop(0)
-    while words and words[-1] in common:
-        words.pop()
-    cleaned = " ".join(words)
+    kept = words(phrase)
+    while kept and kept[0] in common:
+        kept.pop(0)
+    while kept and kept[-1] in common:
+        kept.pop()
+    cleaned = " ".join(kept)
     named = any(character.isalpha() for character in cleaned)
     return cleaned if named and len(cleaned) <= LONGEST else ""
 
@@ -103,9 +100,13 @@ def _clean(phrase: str, common: frozenset[str]) -> str:
 @cache
 def _code() -> str:
     """Return what stands for the code that decides the keywords of a text."""
-    files = (Path(__file__).with_name(f"{name}.py") for name in ("phrases", "chunks", "languages"))
+    files = (
+        Path(__file__).with_name(f"{name}.py")
+        for name in ("phrases", "chunks", "languages", "words")
+    )
     code = [file.read_text(encoding="utf-8") for file in files]
-    return content_hash(version("yake"), version("PyStemmer"), code)
+    marks = unicodedata.unidata_version
+    return content_hash(version("yake"), version("PyStemmer"), marks, code)
 
 
 def _read(

@@ -155,3 +155,47 @@ def test_language_that_the_instructions_do_not_ask_for_is_refused(tmp_path: Path
     assert load_prompt(path, ReviewKeywords).instructions == "Say it."
     with pytest.raises(UserError, match=r"does not say \{language\}, so answers cannot .*English"):
         load_prompt(path, ReviewKeywords, "en")
+
+
+@pytest.mark.parametrize("place", ["{langauge}", "{max_chars}", "{ language }", "{Language}"])
+def test_place_for_which_nothing_stands_is_refused(tmp_path: Path, place: str) -> None:
+    path = written(tmp_path, {"system": f"Say it in {{language}}, {place} at most."})
+    with pytest.raises(UserError) as caught:
+        load_prompt(path, ReviewKeywords)
+    said = f"{path}: system says {place}, and only {{language}} is filled in; correct it"
+    assert str(caught.value) == said
+
+
+def test_what_a_task_fills_in_must_be_said(tmp_path: Path) -> None:
+    path = written(tmp_path, {"system": "Be brief, in {language}."})
+    with pytest.raises(UserError, match=r"mine\.yaml: system does not say \{max_chars\}, so the "):
+        summaries_task(Summaries(prompt=path))
+    written(tmp_path, {"system": "Be brief: {max_char} characters."})
+    with pytest.raises(UserError, match=r"only \{language\}, \{max_chars\} are filled in"):
+        summaries_task(Summaries(prompt=path))
+
+
+def test_json_in_braces_is_no_place(tmp_path: Path) -> None:
+    system = 'Answer {"who": ["kids"], "when": [], "why": {}} or {} or { "who": [] }.'
+    example = {**EXAMPLE, "text": "Say {langauge} or {who}."}
+    path = written(tmp_path, {"system": system, "examples": [example]})
+    prompt = load_prompt(path, ReviewKeywords)
+    assert prompt.instructions == system
+    assert prompt.examples[0][0] == "Say {langauge} or {who}."
+
+
+def test_no_is_norwegian(tmp_path: Path) -> None:
+    answer = "{who: [nybegynnere], when: [], why: []}"
+    path = written(
+        tmp_path,
+        f"""
+        system: Say it in {{language}}.
+        examples:
+          - {{language: no, text: For nybegynnere., answers: {{no: {answer}}}}}
+        """,
+    )
+    prompt = load_prompt(path, ReviewKeywords, "no")
+    assert prompt.instructions == "Say it in Norwegian."
+    assert prompt.examples == (
+        ("For nybegynnere.", '{"who": ["nybegynnere"], "when": [], "why": []}'),
+    )

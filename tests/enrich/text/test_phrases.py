@@ -14,9 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core.iso639 import LANGUAGE_NAMES
 from stages.core.store import Store
-from stages.enrich.text.languages import stop_words
-from stages.enrich.text.phrases import LONGEST, Method, clean_phrases, extract_phrases
+from stages.enrich.text.languages import LANGUAGES, LISTED, stop_words
+from stages.enrich.text.phrases import (
+    LONGEST,
+    Method,
+    clean_phrases,
+    extract_phrases,
+    language_of,
+)
 
 METHODS = get_args(Method)
 
@@ -167,6 +174,37 @@ def test_stop_words_of_a_language_are_not_those_of_another(language: str) -> Non
     assert "" not in stop_words(language)
 
 
-def test_language_without_a_list_has_no_stop_words() -> None:
-    assert stop_words("is") == frozenset()
-    assert clean_phrases(["the X1"], 5, "is") == ["the x1"]
+@pytest.mark.parametrize("language", ["is", "br"])
+def test_language_without_a_list_has_no_stop_words(language: str) -> None:
+    assert stop_words(language) == frozenset()
+    assert clean_phrases(["the X1", "para a pele"], 5, language) == ["the x1", "para a pele"]
+
+
+def test_no_language_no_stop_words() -> None:
+    assert clean_phrases(["for the kids", "!"], 5, None) == ["for the kids"]
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("The cat is on my bed", "en"),
+        ("Die Haut ist in einer Woche besser", "de"),
+        ("Ottimo per la pelle", "it"),
+        ("Comprei para a minha mãe que tem a pele muito seca", "pt"),
+        ("Gekocht voor mijn dochter, ze heeft een droge huid", "nl"),
+        ("Kupiłam dla mojej mamy, która ma suchą skórę", "pl"),
+        ("मुझे त्वचा के लिए यह पसंद है", "hi"),
+        # Danish, which could be Norwegian, and Catalan, of which there is no list.
+        ("Jeg købte den til min mor, som har tør hud", None),
+        ("El vaig comprar per a la meva mare que té la pell seca i li encanta", None),
+        ("xyzzy", None),
+        ("", None),
+    ],
+)
+def test_language_of_a_text_where_it_is_clear(text: str, language: str | None) -> None:
+    assert language_of(text) == language
+
+
+def test_every_language_listed_has_stop_words() -> None:
+    assert all(len(stop_words(language)) > 30 for language in LISTED)
+    assert set(LANGUAGES) < set(LISTED) < set(LANGUAGE_NAMES)
