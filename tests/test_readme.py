@@ -30,7 +30,7 @@ SAMPLE = yaml.safe_load((ROOT / "recipes" / "sample.yaml").read_text("utf-8"))
 MADE = [path for path in vars(files).values() if isinstance(path, Path)]
 """Files and folders that a run makes; a fresh clone has none of them."""
 
-OTHERS = {"bentoml", "cp", "curl", "export", "pip", "source"}
+OTHERS = {"bentoml", "cp", "curl", "export", "git", "pip", "source"}
 """Programs of the README's commands that are not looked into."""
 
 

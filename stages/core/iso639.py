@@ -34,7 +34,12 @@ LANGUAGE_NAMES = dict(
     entry.strip().split(" ", maxsplit=1) for entry in _TABLE.replace("\n", "").split("|")
 )
 
-LanguageCode = Annotated[
-    str, BeforeValidator(lambda written: "no" if written is False else written)
-]
+
+def _no_switch(written: object) -> object:
+    if isinstance(written, bool):
+        raise ValueError("YAML reads no, off and false alike: write 'no' in quotes for Norwegian")
+    return written
+
+
+LanguageCode = Annotated[str, BeforeValidator(_no_switch)]
 """A code as YAML has it, which reads `no` (Norwegian) as false."""

@@ -132,10 +132,11 @@ def test_the_defaults_survive_yaml() -> None:
     assert Params.model_validate(yaml.safe_load(text)) == Params()
 
 
-def test_language_no_is_norwegian_as_yaml_reads_it(tmp_path: Path) -> None:
+def test_norwegian_is_named_in_quotes_as_yaml_has_no_for_false(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text("keywords: {backend: openai, language: no}\n")
+    path.write_text("keywords: {backend: openai, language: 'no'}\n")
     assert load_params(path).keywords.language == "no"
-    path.write_text("keywords: {backend: openai, language: yes}\n")
-    with pytest.raises(UserError, match=r"keywords\.language: Input should be a valid string"):
-        load_params(path)
+    for written in ("no", "off", "false", "yes"):
+        path.write_text(f"keywords: {{backend: openai, language: {written}}}\n")
+        with pytest.raises(UserError, match=r"keywords\.language: .*'no' in quotes for Norwegian"):
+            load_params(path)

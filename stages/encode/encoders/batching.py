@@ -108,7 +108,10 @@ class Copies:
             return self._map(work, batches)
         except torch.OutOfMemoryError as error:
             reason = str(error).split("\n")[0]
-            raise UserError(f"{reason}; halve encoder.max_doc_length and run again") from error
+            raise UserError(
+                f"{reason}; free memory there, name other GPUs in encoder.gpus, or set "
+                "encoder.precision: fp16 or an encoder.max_doc_length under 512"
+            ) from error
 
     def _map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
         if len(batches) < 2 or len(self._devices) < 2:

@@ -105,7 +105,8 @@ class BgeM3Encoder:
             return Encoded(dense)
         words = self._model.tokenizer
         ids = words(list(texts), truncation=True, max_length=limit)["input_ids"]
-        batches = by_shape([len(row) for row in ids], limit, self._rows)
+        at_once = self._rows if fixed_shape else self._params.batch_size
+        batches = by_shape([len(row) for row in ids], limit, at_once)
 
         def forward(module: Any, batch: tuple[int, list[int]]) -> Encoded:
             length, positions = batch

@@ -159,7 +159,9 @@ class CachedEncoder:
         unique = sorted({line for document in lines for line in document})
         place = {line: row for row, line in enumerate(unique)}
         # First, so that the store gives the other outputs of these lines.
-        first = self.encode([d[0] for d in lines], "document", multi=True).multi if multi else None
+        first = None
+        if multi and self.model.multi_vector:
+            first = self.encode([d[0] for d in lines], "document", multi=True).multi
         encoded = self.encode(unique, "document")
         flat = np.array([place[line] for document in lines for line in document], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum([len(document) for document in lines])[:-1]])

@@ -11,7 +11,7 @@ LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "fr": "french", "
 _CODES = "ar bg cs da de el en es et fa fi fr hi hr hu hy id it lv nb nl pl pt ro ru sl sv tr uk"
 LISTED = tuple(_CODES.split())
 """Languages whose stop words YAKE lists, but Chinese and Japanese, which part no words by spaces,
-and Lithuanian and Slovak, whose lists it misreads."""
+and those whose list is no good, see `stop_words`."""
 
 
 def detect_language(words: Sequence[str]) -> str:
@@ -25,19 +25,21 @@ def detect_language(words: Sequence[str]) -> str:
 def clear_language(words: Sequence[str]) -> str | None:
     """Return which of `LISTED` has clearly most of the lower-case words as stop words, if any has.
 
-    Clearly means half as many again as the next: Norwegian is not taken for Swedish.
+    Clearly means two at least, and half as many again as the next: Norwegian is not taken for
+    Swedish.
     """
     counts = {language: sum(w in stop_words(language) for w in words) for language in LISTED}
     best, second = sorted(LISTED, key=lambda language: -counts[language])[:2]
-    return best if 2 * counts[best] >= 3 * counts[second] and counts[best] else None
+    return best if counts[best] >= max(2, 1.5 * counts[second]) else None
 
 
 @cache
 def stop_words(language: str) -> frozenset[str]:
-    """Return the stop words of a language, by its ISO 639-1 code; none if YAKE lists none."""
+    """Return the stop words of a language, by its ISO 639-1 code; none if none are listed."""
     import yake
 
-    if language == "br":  # Breton, and to YAKE Brazilian Portuguese
+    # To YAKE br is not Breton but Brazilian Portuguese, and it misreads the other two lists.
+    if language in ("br", "lt", "sk"):
         return frozenset()
     listed_as = {"cs": "cz", "nb": "no", "nn": "no"}.get(language, language)
     listed = yake.KeywordExtractor(lan=listed_as).stopword_set

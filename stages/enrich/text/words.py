@@ -25,7 +25,7 @@ def _combining_marks() -> str:
     return "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True))
 
 
-WORD = rf"[^\W_]+(?:[{_combining_marks()}]+[^\W_]*|['\-./&+{_JOINERS}][^\W_]+)*"
+WORD = rf"[^\W_]+(?:[{_JOINERS}]?[{_combining_marks()}]+[^\W_]*|['\-./&+{_JOINERS}][^\W_]+)*"
 """Pattern of a word of `plain` text: letters and digits with their marks, parts joined by signs."""
 
 

@@ -99,8 +99,9 @@ class Decay:
         none = pl.Series("item_id", [], pl.String)
         codes, ids = coded(pl.concat([none, *(part.ids for part in parts)]))
         totals = {name: np.zeros(len(ids)) for name in ("event_count", "seen", "clicked")}
-        starts = np.cumsum([len(part.ids) for part in parts])[:-1]
-        for part, mine in zip(parts, np.split(codes, starts), strict=True):
+        ends = np.cumsum([len(part.ids) for part in parts])
+        for part, last in zip(parts, ends, strict=True):
+            mine = codes[last - len(part.ids) : last]
             for name, counts in part.of.items():
                 totals[name][mine] += self._later(counts, part.end, end)
         chosen = totals["event_count"] > 0

@@ -184,14 +184,14 @@ def test_json_in_braces_is_no_place(tmp_path: Path) -> None:
     assert prompt.examples[0][0] == "Say {langauge} or {who}."
 
 
-def test_no_is_norwegian(tmp_path: Path) -> None:
+def test_norwegian_examples(tmp_path: Path) -> None:
     answer = "{who: [nybegynnere], when: [], why: []}"
     path = written(
         tmp_path,
         f"""
         system: Say it in {{language}}.
         examples:
-          - {{language: no, text: For nybegynnere., answers: {{no: {answer}}}}}
+          - {{language: 'no', text: For nybegynnere., answers: {{'no': {answer}}}}}
         """,
     )
     prompt = load_prompt(path, ReviewKeywords, "no")

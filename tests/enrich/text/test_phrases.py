@@ -197,12 +197,22 @@ def test_no_language_no_stop_words() -> None:
         # Danish, which could be Norwegian, and Catalan, of which there is no list.
         ("Jeg købte den til min mor, som har tør hud", None),
         ("El vaig comprar per a la meva mare que té la pell seca i li encanta", None),
+        # One stop word is no proof.
+        ("My skin", None),
         ("xyzzy", None),
         ("", None),
     ],
 )
 def test_language_of_a_text_where_it_is_clear(text: str, language: str | None) -> None:
     assert language_of(text) == language
+
+
+@pytest.mark.parametrize("language", ["br", "lt", "sk"])
+def test_lists_that_are_of_another_language_or_misread_cut_nothing(language: str) -> None:
+    assert clean_phrases(["para a minha mãe", "kad oda"], 5, language) == [
+        "para a minha mãe",
+        "kad oda",
+    ]
 
 
 def test_every_language_listed_has_stop_words() -> None:

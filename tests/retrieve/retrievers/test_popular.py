@@ -154,6 +154,15 @@ def test_impressions_after_the_last_event_do_not_count() -> None:
     assert made.hot.select("item_id", "impression_count", "ctr_mean").rows() == [("a", 1, 0)]
 
 
+def test_a_log_of_nothing_has_no_hot_items(tmp_path: Path) -> None:
+    log = Log(tmp_path / "events", tmp_path / "impressions", 0)
+    events([]).write_parquet(log.events)
+    impressions([]).write_parquet(log.impressions)
+    made = PopularRetriever(Popular())
+    made.fit(TrainingData(pl.DataFrame(), log=log))
+    assert made.hot.is_empty()
+
+
 def test_a_log_without_impressions(tmp_path: Path) -> None:
     log = Log(tmp_path / "events", tmp_path / "impressions", last_ms(events(ROWS)))
     events(ROWS).write_parquet(log.events)
