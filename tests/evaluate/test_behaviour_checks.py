@@ -17,10 +17,15 @@ NAMES: list[RetrieverName] = ["popular", "item_knn", "als"]
 
 
 def training(w: World, parts: tuple[str, ...], clicks_until: str | None = None) -> TrainingData:
-    """A window's data; its impressions end with the last event of `clicks_until`."""
+    """A window's data; its impressions end with the last event of `clicks_until`.
+
+    Those after the window's own last event are dated back to it, for `popular` leaves out others.
+    """
     events = w.events.filter(pl.col("split").is_in(parts))
     last = events if clicks_until is None else w.events.filter(split=clicks_until)
     shown = w.impressions.filter(pl.col("timestamp") <= last["timestamp"].max())
+    end = events["timestamp"].max()
+    shown = shown.with_columns(pl.col("timestamp").clip(upper_bound=end))
     blank = pl.DataFrame({"item_id": [], "text": []}, {"item_id": pl.String, "text": pl.String})
     return TrainingData(blank, events=events, impressions=shown, items=w.items)
 
