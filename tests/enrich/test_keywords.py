@@ -191,7 +191,7 @@ def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path)
     table, metrics = read_by_server(chat_server, tmp_path / "s", texts)
     tables.write(table, tmp_path / "k.parquet", tables.KEYWORDS)
     assert table["status"].to_list() == ["ok", "failed", "failed", "failed", "failed"]
-    assert table["keywords"].list.len().to_list() == [2, 0, 0, 0, 0]
+    assert table["keywords"].list.len().to_list() == [3, 0, 0, 0, 0]
     assert table["reason"][1] == "refusal: I cannot help with that."
     assert metrics.pop("seconds") >= 0
     assert metrics == {
