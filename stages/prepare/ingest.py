@@ -112,8 +112,9 @@ def main(
     counted = counts(raw)
     write_json(metrics, counted)
     log.info(
-        "%(rows)d rows in: %(events)d events of %(users)d users and %(items)d items out, "
-        "%(duplicates)d duplicates and %(bad_rows)d bad lines left out",
+        "%(rows)d rows in: %(events)d events of %(users)d users and %(items)d items, from "
+        "%(first_time).10s to %(last_time).10s, out; %(duplicates)d duplicates and "
+        "%(bad_rows)d bad lines left out",
         counted,
     )
 

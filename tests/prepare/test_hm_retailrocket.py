@@ -242,21 +242,21 @@ def test_both_are_one_and_the_other(shops: Path) -> None:
 
 
 BAD_HM = [
-    ("transactions_train.csv", "2018-09-20,,0108775015,1,2", "'customer_id' is None, expected an"),
-    ("transactions_train.csv", "2018-09-20,c1,,1,2", "'article_id' is None, expected up to ten"),
+    ("transactions_train.csv", "2018-09-20,,0108775015,1,2", "'customer_id' is empty, expected an"),
+    ("transactions_train.csv", "2018-09-20,c1,,1,2", "'article_id' is empty, expected up to ten"),
     ("transactions_train.csv", "2018-09-20,c1,12345678901,1,2", "'article_id' is '12345678901'"),
     ("transactions_train.csv", "20.9.2018,c1,0108775015,1,2", "'t_dat' is '20.9.2018', expected a"),
     ("transactions_train.csv", "1918-09-20,c1,0108775015,1,2", "'t_dat' is '1918-09-20'"),
     ("transactions_train.csv", "2018-02-30,c1,0108775015,1,2", "'t_dat' is '2018-02-30'"),
     ("transactions_train.csv", "2018-09-20,c1,0108775015,dear,2", "'price' is 'dear', expected a"),
-    ("customers.csv", ",,,,,31,p", "'customer_id' is None"),
+    ("customers.csv", ",,,,,31,p", "'customer_id' is empty"),
     ("customers.csv", "c7,,,,,-1,p", "'age' is '-1', expected an age from 0 to 120"),
     ("customers.csv", "c1,,,,,50,p", "'customer_id' is 'c1', expected one row for each"),
-    ("articles.csv", ",Skirt,,,,,,,", "'article_id' is None"),
+    ("articles.csv", ",Skirt,,,,,,,", "'article_id' is empty"),
     ("articles.csv", "108775015,Skirt,,,,,,,", "'article_id' is '108775015', expected one row"),
 ]
 BAD_RETAILROCKET = [
-    ("events.csv", "1433221332117,,view,355908,", "'visitorid' is None, expected an id"),
+    ("events.csv", "1433221332117,,view,355908,", "'visitorid' is empty, expected an id"),
     ("events.csv", "1433221332117,1,wish,355908,", "'event' is 'wish', expected one of view, addt"),
     ("events.csv", "-5,1,view,355908,", "'timestamp' is '-5', expected a time between 1970"),
     ("events.csv", "1433221332117,1,view, ,", "'itemid' is ' ', expected an id"),
@@ -264,10 +264,10 @@ BAD_RETAILROCKET = [
     (
         "item_properties_part1.csv",
         "1433221332117,1,available,",
-        "'value' is None, expected a value",
+        "'value' is empty, expected a value",
     ),
-    ("item_properties_part1.csv", "1433221332117,1,,7", "'property' is None, expected a property"),
-    ("category_tree.csv", ",5", "'categoryid' is None, expected an id"),
+    ("item_properties_part1.csv", "1433221332117,1,,7", "'property' is empty, expected a property"),
+    ("category_tree.csv", ",5", "'categoryid' is empty, expected an id"),
     ("category_tree.csv", "213,5", "'categoryid' is '213', expected one row for each"),
 ]
 

@@ -124,12 +124,12 @@ def test_without_tags(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "row", "said"),
     [
-        ("shop.dat", f"1507227017864,,{A},1", "'column_1' is None, expected an id"),
-        ("shop.dat", f"1507227017864,{U},,1", "'column_2' is None, expected an id"),
+        ("shop.dat", f"1507227017864,,{A},1", "'column_1' is empty, expected an id"),
+        ("shop.dat", f"1507227017864,{U},,1", "'column_2' is empty, expected an id"),
         ("shop.dat", f"-3,{U},{A},1", "'column_0' is '-3', expected a time between 1970 and 2100"),
         ("shop.dat", f"soon,{U},{A},1", "'column_0' is 'soon', expected a time"),
         ("shop.dat", f"1507227017864,{U},{A},2", "'column_3' is '2', expected 0 or 1"),
-        ("user_feature.dat", ",1,2", "'column_0' is None, expected an id"),
+        ("user_feature.dat", ",1,2", "'column_0' is empty, expected an id"),
         ("user_feature.dat", f"{U},3,4", f"'column_0' is '{U}', expected one row for each"),
         ("item_feature.dat", f"{A},3,4,5", f"'column_0' is '{A}', expected one row for each"),
     ],

@@ -106,7 +106,7 @@ def test_a_bad_part_of_a_list_is_named_by_its_row(tmp_path: Path) -> None:
     session = pl.DataFrame({"who": [7, 8], "what": [[1, 2], [3, None]], "at": [[10, 20], [30, 40]]})
     session.write_parquet(tmp_path / "sessions.parquet")
     columns = {k: v for k, v in COLUMNS.items() if k != "event"}
-    with pytest.raises(UserError, match=r"sessions\.parquet:2: column 'what' is None, expected an"):
+    with pytest.raises(UserError, match=r"sessions\.parquet:2: column 'what' is empty, expected"):
         read(tmp_path, columns=columns)
 
 
@@ -161,8 +161,8 @@ def test_a_category_counts_once(tmp_path: Path, rows: str) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (",i,5,view", "column 'who' is None, expected an id"),
-        ("u,,5,view", "column 'what' is None, expected an id"),
+        (",i,5,view", "column 'who' is empty, expected an id"),
+        ("u,,5,view", "column 'what' is empty, expected an id"),
         ("u,i,soon,view", "column 'at' is 'soon', expected a time between 1970 and 2100"),
         ("u,i,-5,view", "column 'at' is '-5', expected a time"),
         ("u,i,5,wished", "column 'did' is 'wished', expected one of addtocart, transaction, view"),
@@ -181,12 +181,18 @@ def test_a_bad_row_is_named_or_left_out(tmp_path: Path, row: str, said: str) -> 
     ("change", "said"),
     [
         ({"columns": COLUMNS | {"user": "visitor"}}, "no column visitor; the file has who, what"),
+        ({"separator": ";"}, "correct the columns of ingest.interactions, or the separator"),
         ({"events": ["*.tsv"]}, "no file matches *.tsv"),
         ({"items": [{"file": "no.csv", "columns": {"item_id": "id"}}]}, "no file matches no.csv"),
+        (
+            {"items": [{"file": "kinds.txt", "columns": {"item_id": "sku"}}]},
+            "correct the columns of ingest.interactions.items",
+        ),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "kinds.txt").write_text("id,kind\ni0,soap\n")
     with pytest.raises(UserError) as refused:
         read(tmp_path, **change)
     assert said in str(refused.value)

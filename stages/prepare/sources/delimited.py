@@ -76,7 +76,7 @@ def read_columns(
         if missing:
             raise UserError(
                 f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
-                f"correct the columns of {parameter}"
+                f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
             )
         scan = scan.with_row_index(ROW, first).select(
             ROW,
@@ -128,7 +128,8 @@ def good_rows(
 
     def refuse(place: int, column: str, expected: str) -> None:
         found = raw[column][place] if column in raw.columns else None
-        said = f"column {theirs.get(column, column)!r} is {found!r}, expected {expected}"
+        shown = "empty" if found is None else repr(found)
+        said = f"column {theirs.get(column, column)!r} is {shown}, expected {expected}"
         bad.add(path, raw[ROW][place], said)
 
     for place in wrong.arg_true():

@@ -87,10 +87,11 @@ def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
 
 def _said(folder: Path, about: ItemFile) -> pl.DataFrame:
     """Read a file about items: item_id first, then the columns that it is said to have."""
-    paths = required_files(folder, [about.file], "ingest.interactions.items")
+    parameter = "ingest.interactions.items"
+    paths = required_files(folder, [about.file], parameter)
     raw = pl.concat(
         [
-            read_columns(path, about.columns, "ingest.interactions", about.separator, about.header)
+            read_columns(path, about.columns, parameter, about.separator, about.header)
             for path in paths
         ]
     )
