@@ -144,8 +144,8 @@ def main(
         verdict = "fails" if not check.passed else "warns" if check.warning else "passes"
         log.info("%s %s: %s", check.name, verdict, check.message)
     if failed:
-        said = "; ".join(f"{check.name}: {check.message}" for check in failed)
-        raise UserError(f"{len(failed)} of {len(checks)} checks fail. {said}. See {audit_file}")
+        said = "; ".join(f"{check.name}: {check.message.partition('; ')[0]}" for check in failed)
+        raise UserError(f"{len(failed)} of {len(checks)} checks fail: {said}; see {audit_file}")
 
 
 if __name__ == "__main__":

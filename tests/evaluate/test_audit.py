@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from stages.core import storage, tables
 from stages.evaluate.checks import behaviour, learning, lists, texts, time
-from stages.evaluate.checks.verdict import Check
+from stages.evaluate.checks.verdict import Check, verdict
 from stages.evaluate.figures.intervals import Bootstrap
 from stages.evaluate.figures.slices import warm_queries
 
@@ -511,6 +511,14 @@ def test_cuts_that_are_not_where_split_says_fail(world: World) -> None:
     check = time.check_cuts(world.events, moved)
     assert not check.passed
     assert "1 events on the wrong side of the end of valid, such as am:e0719" in check.message
+
+
+def test_many_kinds_of_fault_are_not_all_told() -> None:
+    faults = {f"rows of kind {kind}": pl.Series(["b", "a"]) for kind in range(7)}
+    check = verdict("some", faults, "fine")
+    assert check.message.startswith("2 rows of kind 0, such as a; 2 rows of kind 1, such as a; ")
+    assert check.message.endswith("2 rows of kind 4, such as a; and 2 more kinds of fault")
+    assert check.figures == {"faults": 14}
 
 
 def test_queries_that_stand_in_two_splits_make_shuffled_labels_known() -> None:

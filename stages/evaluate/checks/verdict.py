@@ -6,6 +6,9 @@ from typing import Any
 
 import polars as pl
 
+NAMED_FAULTS = 5
+"""Kinds of fault that a message tells one by one; the rest are only counted."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -42,5 +45,7 @@ def verdict(
         for what, keys in faults.items()
         if keys.len()
     ]
+    if len(found) > NAMED_FAULTS:
+        found[NAMED_FAULTS:] = [f"and {len(found) - NAMED_FAULTS} more kinds of fault"]
     counted = {**(figures or {}), "faults": sum(keys.len() for keys in faults.values())}
     return Check(name, not found, "; ".join(found) or fine, counted)
