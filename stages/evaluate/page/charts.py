@@ -192,7 +192,6 @@ def finetune_curve(points: pl.DataFrame) -> Markup:
     with _canvas(2.6) as (figure, axis):
         known = points.drop_nulls("loss")
         axis.plot(known["step"].to_list(), known["loss"].to_list(), "o-", color=_BAD, lw=1.5, ms=3)
-        axis.set_ylim(bottom=0)
         axis.set_ylabel("loss", color=_BAD)
         axis.set_xlabel("step")
         other = axis.twinx()
@@ -205,9 +204,11 @@ def finetune_curve(points: pl.DataFrame) -> Markup:
             marker="o",
             ms=3,
         )
-        other.set_ylim(bottom=0)
         other.set_ylabel("Recall@10 on valid", color=_GOOD)
         other.grid(visible=False)
+        for side in (axis, other):
+            side.axhline(0, lw=0)
+            side.set_ylim(bottom=0)
         return _svg(figure, "finetune", "Loss and recall while fine-tuning")
 
 
