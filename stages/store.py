@@ -35,7 +35,7 @@ def _day(number: int) -> str:
 def _stores(folder: Path) -> list[Path]:
     found = [folder / name for name in NAMES if (folder / name).is_file()]
     if not found:
-        raise UserError(f"{folder}: holds no store ({' or '.join(NAMES)}); give its --folder")
+        raise UserError(f"{folder}: holds no store ({' or '.join(NAMES)}); give the folder of one")
     return found
 
 
