@@ -222,12 +222,16 @@ def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
     assert "1.5 times as its network alone" in said
 
 
-def test_a_share_of_the_reviews_changes_and_nothing_else() -> None:
+@pytest.mark.parametrize("how", [change.more_written, change.written_anew])
+def test_a_share_of_the_reviews_changes_and_nothing_else(
+    how: Callable[[pl.DataFrame, float], pl.DataFrame],
+) -> None:
     texts = [None if n % 3 == 0 else f"t{n}" for n in range(300)]
     events = pl.DataFrame({"event_id": [f"e{n:03d}" for n in range(300)], "text": texts})
-    changed = change.change_reviews(events, 0.02)
+    changed = how(events, 0.02)
     differs = changed["text"].ne_missing(events["text"])
     assert differs.sum() == 4
+    assert not changed.filter(differs)["text"].is_in(texts).any()
     assert changed["text"].null_count() == 100
     assert changed["event_id"].equals(events["event_id"])
 

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -30,6 +31,17 @@ _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",
 def content_hash(*parts: Any) -> str:
     """Return 32 hex digits of BLAKE2b over the parts as canonical JSON."""
     return hashlib.blake2b(_canonical(parts).encode(), digest_size=16).hexdigest()
+
+
+def content_hashes(texts: Iterable[str], *parts: Any) -> list[str]:
+    """Return `content_hash(*parts, text)` of each text, with the parts read once."""
+    start = hashlib.blake2b(_canonical([*parts, ""])[:-3].encode(), digest_size=16)
+    hashes = []
+    for text in texts:
+        whole = start.copy()
+        whole.update(f"{encode_basestring(text)}]".encode())
+        hashes.append(whole.hexdigest())
+    return hashes
 
 
 @dataclass(frozen=True)

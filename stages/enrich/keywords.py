@@ -10,7 +10,7 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Keywords, Llm, load_params
 from stages.core.storage import write_json
-from stages.core.store import Store, content_hash
+from stages.core.store import Store, content_hashes
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.forms import ReviewKeywords
@@ -67,7 +67,7 @@ def read_keywords(
         method = cast(Method, settings.backend)
         numbers = settings.max_keywords, settings.max_words
         keywords = extract_phrases(texts, method, *numbers, store)
-        hashes = [content_hash(method, *numbers, text) for text in texts]
+        hashes = content_hashes(texts, method, *numbers)
         reasons: list[str | None] = [None] * len(texts)
         tally = Tally()
     else:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.log import UserError
-from stages.core.store import Store, content_hash
+from stages.core.store import Store, content_hash, content_hashes
 
 DAY = 86_400
 NOW = 1_800_000_000
@@ -35,6 +35,11 @@ def writer(path: Path, name: str, count: int) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@given(st.lists(st.text()), st.lists(st.integers() | st.text() | st.none()))
+def test_hashes_of_many_texts_are_those_of_each(texts: list[str], parts: list[object]) -> None:
+    assert content_hashes(texts, *parts) == [content_hash(*parts, text) for text in texts]
 
 
 def test_put_is_got_again_by_another_store(tmp_path: Path) -> None:

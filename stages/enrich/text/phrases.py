@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from stages.core.log import progress
-from stages.core.store import Store, content_hash
+from stages.core.store import Store, content_hash, content_hashes
 from stages.enrich.text.chunks import chunk_phrases
 from stages.enrich.text.languages import clear_language, stop_words
 from stages.enrich.text.words import words
@@ -49,9 +49,10 @@ def extract_phrases(
         processes: the result does not depend on it; None uses every core that this process may
             run on, when there are enough texts to pay for starting them.
     """
-    keys = {text: content_hash(_code(), method, max_keywords, max_words, text) for text in texts}
-    kept = {} if store is None else store.get_many(keys.values())
-    known = {key: json.loads(entry) for key, entry in kept.items()}
+    hashes = content_hashes(texts, _code(), method, max_keywords, max_words)
+    keys = dict(zip(texts, hashes, strict=True))
+    kept = {} if store is None else store.get_many(hashes)
+    known = dict(zip(kept, json.loads(b"[%b]" % b",".join(kept.values())), strict=True))
     new = [text for text, key in keys.items() if key not in known]
     fresh: dict[str, bytes] = {}
     try:
