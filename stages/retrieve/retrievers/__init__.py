@@ -82,9 +82,13 @@ def make_retriever(
         from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
 
         return MultiVectorRetriever(params.multi_vector)
-    from stages.retrieve.retrievers.dense import DenseRetriever
+    if name == "dense":
+        from stages.retrieve.retrievers.dense import DenseRetriever
 
-    return DenseRetriever(name, params.dense if name == "dense" else params.dense_base)
+        return DenseRetriever(params.dense)
+    from stages.retrieve.retrievers.dense import DenseBaseRetriever
+
+    return DenseBaseRetriever(params.dense_base)
 
 
 def counts_log(name: RetrieverName, params: Fit) -> bool:
@@ -139,9 +143,13 @@ def class_of(name: RetrieverName) -> type[Retriever]:
         from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
 
         return MultiVectorRetriever
-    from stages.retrieve.retrievers.dense import DenseRetriever
+    if name == "dense":
+        from stages.retrieve.retrievers.dense import DenseRetriever
 
-    return DenseRetriever
+        return DenseRetriever
+    from stages.retrieve.retrievers.dense import DenseBaseRetriever
+
+    return DenseBaseRetriever
 
 
 def _in_parts(name: RetrieverName) -> type[PartsRetriever]:
