@@ -7,6 +7,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 import numpy as np
 import polars as pl
 
+from stages.core.params import Section
 from stages.core.tables import CANDIDATES
 from stages.core.windows import Log
 from stages.encode.encoders import CachedEncoder
@@ -70,6 +71,10 @@ class TrainingData:
 
 class Retriever(Protocol):
     """Answers queries with candidates; of users it holds at most what their table says."""
+
+    def __init__(self, params: Section, seed: int = 0) -> None:
+        """Take its section of `Fit`, and what decides what it draws, if it draws anything."""
+        ...
 
     def fit(self, data: TrainingData) -> None:
         """Learn from one window."""

@@ -33,7 +33,7 @@ class ContentRetriever(KnowsItems):
     nobody has to be known: an item without a vector is neither found nor read in a history.
     """
 
-    def __init__(self, params: Content) -> None:
+    def __init__(self, params: Content, seed: int = 0) -> None:
         self._params = params
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._index = NearestIndex(np.empty((0, 0), np.float32), "exact")
