@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.determinism import torch_device
+from stages.core.determinism import Precision, torch_device
 from stages.core.params import Encoder
 from stages.encode.encoders.base import (
     Encoded,
@@ -60,9 +60,10 @@ class BgeM3Encoder:
         from FlagEmbedding import BGEM3FlagModel
 
         on = devices(params.gpus)
-        precision = params.precision
-        if precision == "auto":
-            precision = "fp16" if torch_device() == "cuda" else "fp32"
+        # Published in half precision, which "auto" keeps.
+        chosen = params.precision
+        half: Precision = "fp16" if torch_device() == "cuda" else "fp32"
+        self.precision = precision = half if chosen == "auto" else chosen
         silent_off_terminals()
         folder = folder_of(params)
         try:

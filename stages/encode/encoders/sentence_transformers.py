@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.determinism import torch_device, torch_dtype
+from stages.core.determinism import precision_of, torch_device, torch_dtype
 from stages.core.params import Encoder
 from stages.encode.encoders.base import (
     Encoded,
@@ -112,7 +112,8 @@ class SentenceTransformersEncoder:
     def __init__(self, params: Encoder) -> None:
         on = devices(params.gpus)
         self._params = params
-        self._model = load_model(params, torch_dtype(params.precision, torch_device()), on[0])
+        self.precision = precision_of(params.precision, torch_device())
+        self._model = load_model(params, torch_dtype(self.precision), on[0])
         self._rows = rows_at_once(params, _positions(self._model), on[0])
         self._copies = Copies(self._model.eval(), on)
         self.dimension = int(self._model.get_embedding_dimension())
