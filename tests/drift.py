@@ -1,10 +1,13 @@
 """What a stage's code imports and which parameters it reads, found in the source."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+_NAMED = re.compile(r"(stages(?:\.\w+)+):\w+")
+"""What `pkgutil.resolve_name` imports, which stands in the source as text."""
 
 
 def imported_files(script: Path) -> set[str]:
@@ -30,6 +33,8 @@ def _direct(path: Path) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules.add(node.module)
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            modules |= set(_NAMED.findall(node.value))
     files: set[str] = set()
     for module in modules:
         parts = module.split(".")

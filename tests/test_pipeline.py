@@ -11,7 +11,7 @@ import yaml
 
 from stages.core import files
 from stages.core.params import Params
-from tests.drift import ROOT, code_deps, read_sections
+from tests.drift import ROOT, code_deps, imported_files, read_sections
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -35,6 +35,11 @@ def test_deps_are_what_the_stage_imports(stage: str) -> None:
         if dep.endswith(".py") or (dep.startswith("stages/") and (ROOT / dep).is_dir())
     }
     assert listed == code_deps(script(stage)), f"correct the deps of {stage} in dvc.yaml"
+
+
+def test_what_is_imported_by_its_name_is_seen() -> None:
+    seen = imported_files(script("fit"))
+    assert {f"stages/retrieve/retrievers/{name}.py" for name in ("als", "lexical")} <= seen
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,9 +1,11 @@
 """Seeds and devices: the same inputs give the same bytes."""
 
 import random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def seed_everything(seed: int) -> None:
@@ -25,17 +27,24 @@ def torch_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def torch_dtype(name: str, device: str) -> Any:
-    """Return the torch dtype for `name`.
+def precision_of(name: Precision | Literal["auto"], device: str) -> Precision:
+    """Return `name`, or what "auto" comes to.
 
-    "auto" is bfloat16 on CUDA that has it, float16 on older CUDA, float32 on the CPU.
+    That is bf16 on CUDA that has it, fp16 on older CUDA, fp32 on the CPU.
     """
     import torch
 
-    if name == "auto":
-        if device != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if name != "auto":
+        return name
+    if device != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def torch_dtype(name: Precision) -> Any:
+    """Return the torch dtype of this precision."""
+    import torch
+
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 

@@ -42,4 +42,4 @@ def _no_switch(written: object) -> object:
 
 
 LanguageCode = Annotated[str, BeforeValidator(_no_switch)]
-"""A code as YAML has it, which reads `no` (Norwegian) as false."""
+"""A code of two letters. YAML reads `no` (Norwegian) as false unless it is in quotes: refused."""

@@ -25,7 +25,7 @@ def main(
     params = load_params(params_file)
     encoder = load_encoder(params.encoder)
     with atomic_folder(base_folder) as folder:
-        describe(folder, params.encoder, encoder.model_hash)
+        describe(folder, params.encoder, encoder)
     log.info("%s: %s, %d dimensions", params.encoder.kind, encoder.model_hash, encoder.dimension)
 
 

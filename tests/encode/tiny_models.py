@@ -142,5 +142,5 @@ def settings(model: Path | None, kind: str = "sentence_transformers", **options:
 def described(folder: Path, params: Encoder) -> Path:
     """Write the description that the stages `base` and `finetune` leave."""
     folder.mkdir(parents=True, exist_ok=True)
-    describe(folder, params, load_encoder(params).model_hash)
+    describe(folder, params, load_encoder(params))
     return folder

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from stages.core.determinism import Precision
 from stages.core.store import content_hash
 
 Kind = Literal["query", "document"]
@@ -40,6 +41,11 @@ class TextEncoder(Protocol):
     @property
     def dimension(self) -> int:
         """Length of a dense vector."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in: a description says it, for "auto" means another elsewhere."""
         ...
 
     @property

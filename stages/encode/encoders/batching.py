@@ -1,13 +1,16 @@
 """Batches of texts that fill their shape, and the devices on which they run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import deepcopy
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from stages.core.determinism import torch_device
 from stages.core.log import UserError, get_logger
+from stages.core.params import Encoder
+from stages.encode.encoders.base import Kind
 
 log = get_logger(__name__)
 
@@ -22,18 +25,20 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
-def rows_at_once(longest: int, device: str) -> int:
+def rows_at_once(params: Encoder, positions: int, device: str) -> int:
     """Return how many texts a batch of a fixed shape has.
 
     It decides the last bits of vectors that are kept by the model's hash, so it follows from what
-    that hash holds, the lengths, and from the kind of device.
+    that hash holds, the model and the lengths, and from the kind of device.
 
     Args:
-        longest: the most tokens that are read of any text.
+        params: how many tokens are read at the most.
+        positions: for how many the model has positions.
         device: as torch names it.
     """
     if not device.startswith("cuda"):
         return _CPU_ROWS
+    longest = min(max(params.max_query_length, params.max_doc_length), positions)
     return min(_GPU_ROWS, max(_GPU_TOKENS // longest, 1))
 
 
@@ -67,6 +72,36 @@ def filled(batch: list[int], rows: int) -> list[int]:
     return batch + batch[:1] * (rows - len(batch))
 
 
+@contextmanager
+def in_memory(params: Encoder, kind: Kind, fixed_shape: bool) -> Iterator[None]:
+    """Have texts encoded; where they do not fit into a GPU, say which parameter decides that.
+
+    Args:
+        params: of the encoder.
+        kind: of the texts.
+        fixed_shape: whether batches have as many texts as `rows_at_once` says.
+
+    Raises:
+        UserError: a batch, or a copy of the model, does not fit.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        lower = f"encoder.batch_size, here {params.batch_size}"
+        if fixed_shape or params.batch_size == 1:
+            name = "max_query_length" if kind == "query" else "max_doc_length"
+            lower = (
+                f"encoder.{name} to under {min(getattr(params, name), _GPU_TOKENS // _GPU_ROWS)}"
+            )
+        # "CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has ...", a paragraph.
+        reason = ". ".join(str(error).split(". ")[:2])
+        raise UserError(
+            f"{reason}; lower {lower}, or name GPUs with more free memory in encoder.gpus"
+        ) from error
+
+
 def devices(gpus: Sequence[int]) -> list[str]:
     """Return the devices that encode: these GPUs, all where none is named, or the CPU.
 
@@ -97,23 +132,7 @@ class Copies:
         self._devices = list(devices)
 
     def map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
-        """Give each batch to a copy that is free; results are in the order of the batches.
-
-        Raises:
-            UserError: a batch does not fit into a GPU.
-        """
-        import torch
-
-        try:
-            return self._map(work, batches)
-        except torch.OutOfMemoryError as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(
-                f"{reason}; free memory there, name other GPUs in encoder.gpus, or set "
-                "encoder.precision: fp16 or an encoder.max_doc_length under 512"
-            ) from error
-
-    def _map(self, work: Callable[[Any, Batch], Result], batches: Sequence[Batch]) -> list[Result]:
+        """Give each batch to a copy that is free; results are in the order of the batches."""
         if len(batches) < 2 or len(self._devices) < 2:
             return [work(self.models[0], batch) for batch in batches]
         for device in self._devices[len(self.models) :]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.determinism import torch_device
+from stages.core.determinism import Precision, torch_device
 from stages.core.params import Encoder
 from stages.encode.encoders.base import (
     Encoded,
@@ -16,7 +16,15 @@ from stages.encode.encoders.base import (
     tokenizer_settings,
     weights_hash,
 )
-from stages.encode.encoders.batching import STEP, Copies, by_shape, devices, filled, rows_at_once
+from stages.encode.encoders.batching import (
+    STEP,
+    Copies,
+    by_shape,
+    devices,
+    filled,
+    in_memory,
+    rows_at_once,
+)
 from stages.encode.encoders.weights import (
     cannot_be_loaded,
     model_folder,
@@ -52,9 +60,10 @@ class BgeM3Encoder:
         from FlagEmbedding import BGEM3FlagModel
 
         on = devices(params.gpus)
-        precision = params.precision
-        if precision == "auto":
-            precision = "fp16" if torch_device() == "cuda" else "fp32"
+        # Published in half precision, which "auto" keeps.
+        chosen = params.precision
+        half: Precision = "fp16" if torch_device() == "cuda" else "fp32"
+        self.precision = precision = half if chosen == "auto" else chosen
         silent_off_terminals()
         folder = folder_of(params)
         try:
@@ -64,15 +73,15 @@ class BgeM3Encoder:
                 use_bf16=precision == "bf16",
                 devices=on[:1],
             )
+            module = self._model.model.to(on[0]).eval()
         except (OSError, ValueError, RuntimeError) as error:
             name = params.model or _PUBLISHED
             raise cannot_be_loaded(name, "encoder.model", error) from error
-        module = self._model.model.to(on[0]).eval()
         self._copies = Copies(module, on)
         self._params = params
         self.multi_vector = params.multi_vector
-        self._rows = rows_at_once(max(params.max_query_length, params.max_doc_length), on[0])
         self._positions = position_limit(module.model)
+        self._rows = rows_at_once(params, self._positions, on[0])
         words = self._model.tokenizer
         special = (words.cls_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id)
         self._unweighed = [token for token in special if token is not None]
@@ -117,7 +126,9 @@ class BgeM3Encoder:
             lengths = np.array([len(ids[position]) for position in rows])
             return self._forward(module, tokens, lengths, len(positions), multi)
 
-        for (_, positions), made in zip(batches, self._copies.map(forward, batches), strict=True):
+        with in_memory(self._params, kind, fixed_shape):
+            found = self._copies.map(forward, batches)
+        for (_, positions), made in zip(batches, found, strict=True):
             dense[positions] = made.dense
             for row, position in enumerate(positions):
                 sparse[position] = made.sparse[row] if made.sparse else {}

@@ -24,16 +24,17 @@ _HEAD = struct.Struct("<iii")
 """Lexical weights, or -1 for none at all; bytes of their tokens; -1."""
 
 
-def describe(folder: Path, params: Encoder, model_hash: str, **told: str) -> None:
+def describe(folder: Path, params: Encoder, encoder: TextEncoder, **told: str) -> None:
     """Write what `load_encoder` opens a folder from; a model of "." is the folder itself.
 
     Args:
         folder: an existing one.
         params: of the encoder.
-        model_hash: its hash.
+        encoder: it, opened; its precision is written down, so that "auto" is the same everywhere.
         told: what a reader of the file shall know.
     """
-    about = {"params": params.model_dump(mode="json"), "model_hash": model_hash, **told}
+    settings = params.model_dump(mode="json") | {"precision": encoder.precision}
+    about = {"params": settings, "model_hash": encoder.model_hash, **told}
     write_json(folder / DESCRIPTION, about)
 
 

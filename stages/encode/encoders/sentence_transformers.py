@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.determinism import torch_device, torch_dtype
+from stages.core.determinism import precision_of, torch_device, torch_dtype
 from stages.core.params import Encoder
 from stages.encode.encoders.base import (
     Encoded,
@@ -16,7 +16,15 @@ from stages.encode.encoders.base import (
     tokenizer_settings,
     weights_hash,
 )
-from stages.encode.encoders.batching import STEP, Copies, by_shape, devices, filled, rows_at_once
+from stages.encode.encoders.batching import (
+    STEP,
+    Copies,
+    by_shape,
+    devices,
+    filled,
+    in_memory,
+    rows_at_once,
+)
 from stages.encode.encoders.weights import (
     cannot_be_loaded,
     model_folder,
@@ -64,7 +72,11 @@ def read_at_most(model: Any, tokens: int) -> None:
     if tokenizer is not None and hasattr(tokenizer, "enable_truncation"):
         tokenizer.enable_truncation(tokens)
         return
-    model.max_seq_length = min(tokens, position_limit(getattr(first, "auto_model", None)))
+    model.max_seq_length = min(tokens, _positions(model))
+
+
+def _positions(model: Any) -> int:
+    return position_limit(getattr(model[0], "auto_model", None))
 
 
 def _bge_m3_modules(folder: Path) -> list[Any]:
@@ -100,8 +112,9 @@ class SentenceTransformersEncoder:
     def __init__(self, params: Encoder) -> None:
         on = devices(params.gpus)
         self._params = params
-        self._rows = rows_at_once(max(params.max_query_length, params.max_doc_length), on[0])
-        self._model = load_model(params, torch_dtype(params.precision, torch_device()), on[0])
+        self.precision = precision_of(params.precision, torch_device())
+        self._model = load_model(params, torch_dtype(self.precision), on[0])
+        self._rows = rows_at_once(params, _positions(self._model), on[0])
         self._copies = Copies(self._model.eval(), on)
         self.dimension = int(self._model.get_embedding_dimension())
         self.model_hash = weights_hash(
@@ -120,8 +133,8 @@ class SentenceTransformersEncoder:
         limit = self._params.max_query_length if is_query else self._params.max_doc_length
         read_at_most(self._model, limit)
         if not fixed_shape or getattr(self._model[0], "auto_model", None) is None:
-            vectors = self._forward(self._model, texts, kind, self._params.batch_size)
-            return Encoded(vectors)
+            with in_memory(self._params, kind, fixed_shape=False):
+                return Encoded(self._forward(self._model, texts, kind, self._params.batch_size))
         vectors = np.empty((len(texts), self.dimension), np.float32)
         if not len(texts):
             return Encoded(vectors)
@@ -135,7 +148,9 @@ class SentenceTransformersEncoder:
 
         most = self._model.max_seq_length
         batches = by_shape(self._lengths(texts, kind), most, self._rows)
-        for (_, positions), made in zip(batches, self._copies.map(forward, batches), strict=True):
+        with in_memory(self._params, kind, fixed_shape):
+            found = self._copies.map(forward, batches)
+        for (_, positions), made in zip(batches, found, strict=True):
             vectors[positions] = made[: len(positions)]
         return Encoded(vectors)
 

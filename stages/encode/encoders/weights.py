@@ -52,8 +52,12 @@ def silent_off_terminals() -> None:
 
 def cannot_be_loaded(name: str, parameter: str, error: Exception) -> UserError:
     """Return the error that says why a model that is there is none, and how to get one."""
+    import torch
+
     reason = str(error).strip().split("\n")[0]
-    return UserError(f"{parameter} {name!r} could not be loaded ({reason}); {_how_to_get(name)}")
+    full = isinstance(error, torch.OutOfMemoryError)
+    remedy = "free memory there" if full else _how_to_get(name)
+    return UserError(f"{parameter} {name!r} could not be loaded ({reason}); {remedy}")
 
 
 def _from_hub(name: str, parameter: str) -> Path:

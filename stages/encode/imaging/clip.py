@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core.determinism import torch_device, torch_dtype
+from stages.core.determinism import precision_of, torch_device, torch_dtype
 from stages.core.log import UserError
 from stages.core.params import Pictures
 from stages.encode.encoders.base import weights_hash
@@ -35,7 +35,8 @@ class ClipEncoder:
                 reads no images.
         """
         device = torch_device()
-        self._model = _load(str(params.model), torch_dtype(params.precision, device), device)
+        dtype = torch_dtype(precision_of(params.precision, device))
+        self._model = _load(str(params.model), dtype, device)
         self._batch_size = params.batch_size
         processor = self._model[0].processor
         settings = getattr(processor, "image_processor", processor).to_dict()

@@ -22,7 +22,7 @@ def save_tuned(model: Any, base: Encoder, folder: Path) -> TextEncoder:
     )
     heads = _keep_heads(base, folder)
     opened = load_encoder(description.model_copy(update={"model": str(folder)}))
-    describe(folder, description, opened.model_hash, **heads)
+    describe(folder, description, opened, **heads)
     return opened
 
 

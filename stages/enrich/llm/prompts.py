@@ -14,7 +14,8 @@ from stages.core.log import UserError
 from stages.enrich.llm.base import Conversation
 
 _ROOT = Path(__file__).parents[3]
-_PLACE = re.compile(r"\{\s*\w+\s*\}")
+_PLACE = re.compile(r"\{\s*\w[\w\s.-]*\}")
+"""Words in braces; JSON has quotes, colons or nothing in them."""
 _SAID = Annotated[str, Field(min_length=1)]
 
 
@@ -83,8 +84,8 @@ def load_prompt(
         fits: whether an answer may be shown; examples without one are left out.
 
     Raises:
-        UserError: there is no such file, or it is malformed; the place in it is named. So is a word
-            in braces for which nothing stands, as it would be sent as it is.
+        UserError: there is no such file, or it is malformed; the place in it is named. So are words
+            in braces for which nothing stands, as they would be sent as they are.
     """
     content = _read(path)
     if language is not None and "{language}" not in content.system:
@@ -134,8 +135,9 @@ def _filled(system: str, meanings: Mapping[str, str], path: Path) -> str:
     """Return the instructions with what stands for each place in braces."""
     strange = [place for place in _PLACE.findall(system) if place not in meanings]
     if strange:
+        said = dict.fromkeys(" ".join(place.split()) for place in strange)
         raise UserError(
-            f"{path}: system says {strange[0]}, and only {', '.join(meanings)} "
+            f"{path}: system says {' and '.join(said)}, and only {', '.join(meanings)} "
             f"{'is' if len(meanings) == 1 else 'are'} filled in; correct it"
         )
     return _PLACE.sub(lambda place: meanings[place[0]], system)

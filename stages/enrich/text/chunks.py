@@ -1,11 +1,12 @@
 """Keyphrases as what stands between the words that every review has, in five languages."""
 
-import re
 from collections import Counter
 from functools import cache, lru_cache
 
+import regex
+
 from stages.enrich.text.languages import detect_language, stemmer, stop_words
-from stages.enrich.text.words import WORD, plain
+from stages.enrich.text.words import LETTER, WORD, plain
 
 REVIEW_WORDS = {
     "en": """
@@ -66,7 +67,7 @@ and of beauty products alike: those that cannot say for whom, when or why, and t
 others are translations of them.
 """
 
-_TOKEN = re.compile(rf"{WORD}|[^\w\s]")
+_TOKEN = regex.compile(rf"{WORD}|[^{LETTER}_\s]", regex.V1)
 
 
 def chunk_phrases(text: str, max_words: int) -> list[str]:

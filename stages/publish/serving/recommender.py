@@ -66,6 +66,9 @@ class Recommender:
     def recommend(self, queries: pl.DataFrame, top_k: int, strategy: str = RANKED) -> pl.DataFrame:
         """Answer queries.
 
+        Each retriever is asked for as many candidates as when it was measured, whatever `top_k` is:
+        some search the deeper the more is wanted, and a short list is how a long one begins.
+
         Args:
             queries: a queries table; targets and split are not read.
             top_k: items a query at the most.
@@ -78,7 +81,7 @@ class Recommender:
         """
         depth = self.manifest.top_k
         if strategy in self._retrievers:
-            found = self._retrievers[strategy].retrieve(queries, top_k)
+            found = self._retrievers[strategy].retrieve(queries, depth)
             return self._unranked(found, top_k)
         found = pl.concat([one.retrieve(queries, depth) for one in self._retrievers.values()])
         blended = self._fusion.blend(found, depth)

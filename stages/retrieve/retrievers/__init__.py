@@ -1,6 +1,7 @@
 """Retrievers by name; each answers the same queries."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 
 from stages.core.params import Fit, RetrieverName
 from stages.retrieve.retrievers.base import (
@@ -37,6 +38,27 @@ __all__ = [
 ]
 
 
+_CLASSES: dict[RetrieverName, str] = {
+    "popular": "stages.retrieve.retrievers.popular:PopularRetriever",
+    "item_knn": "stages.retrieve.retrievers.item_knn:ItemKnnRetriever",
+    "als": "stages.retrieve.retrievers.als:AlsRetriever",
+    "two_tower": "stages.retrieve.retrievers.two_tower:TwoTowerRetriever",
+    "content": "stages.retrieve.retrievers.content:ContentRetriever",
+    "bm25": "stages.retrieve.retrievers.bm25:Bm25Retriever",
+    "dense_base": "stages.retrieve.retrievers.dense:DenseBaseRetriever",
+    "dense": "stages.retrieve.retrievers.dense:DenseRetriever",
+    "sparse": "stages.retrieve.retrievers.sparse:SparseRetriever",
+    "multi_vector": "stages.retrieve.retrievers.multi_vector:MultiVectorRetriever",
+}
+"""Where each is, imported when it is asked for: some take torch, others FAISS or `implicit`."""
+
+
+def class_of(name: RetrieverName) -> type[Retriever]:
+    """Return the class of the retriever of that name."""
+    found: type[Retriever] = resolve_name(_CLASSES[name])
+    return found
+
+
 def make_retriever(
     name: RetrieverName, params: Fit, seed: int = 0, parts: Parts | None = None
 ) -> Retriever:
@@ -50,41 +72,7 @@ def make_retriever(
     """
     if parts is not None:
         return _in_parts(name)(name, parts, params, seed)
-    if name == "popular":
-        from stages.retrieve.retrievers.popular import PopularRetriever
-
-        return PopularRetriever(params.popular)
-    if name == "item_knn":
-        from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
-
-        return ItemKnnRetriever(params.item_knn)
-    if name == "als":
-        from stages.retrieve.retrievers.als import AlsRetriever
-
-        return AlsRetriever(params.als, seed)
-    if name == "content":
-        from stages.retrieve.retrievers.content import ContentRetriever
-
-        return ContentRetriever(params.content)
-    if name == "two_tower":
-        from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
-
-        return TwoTowerRetriever(params.two_tower, seed)
-    if name == "bm25":
-        from stages.retrieve.retrievers.bm25 import Bm25Retriever
-
-        return Bm25Retriever(params.bm25)
-    if name == "sparse":
-        from stages.retrieve.retrievers.sparse import SparseRetriever
-
-        return SparseRetriever(params.sparse)
-    if name == "multi_vector":
-        from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
-
-        return MultiVectorRetriever(params.multi_vector)
-    from stages.retrieve.retrievers.dense import DenseRetriever
-
-    return DenseRetriever(name, params.dense if name == "dense" else params.dense_base)
+    return class_of(name)(getattr(params, name), seed)
 
 
 def counts_log(name: RetrieverName, params: Fit) -> bool:
@@ -103,45 +91,6 @@ def load_retriever(name: RetrieverName, folder: Path, store: Path | None = None)
     """
     kind = _in_parts(name) if is_in_parts(folder) else class_of(name)
     return kind.load(folder, store)
-
-
-def class_of(name: RetrieverName) -> type[Retriever]:
-    """Return the class of the retriever of that name, imported when asked for."""
-    if name == "popular":
-        from stages.retrieve.retrievers.popular import PopularRetriever
-
-        return PopularRetriever
-    if name == "item_knn":
-        from stages.retrieve.retrievers.item_knn import ItemKnnRetriever
-
-        return ItemKnnRetriever
-    if name == "als":
-        from stages.retrieve.retrievers.als import AlsRetriever
-
-        return AlsRetriever
-    if name == "content":
-        from stages.retrieve.retrievers.content import ContentRetriever
-
-        return ContentRetriever
-    if name == "two_tower":
-        from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
-
-        return TwoTowerRetriever
-    if name == "bm25":
-        from stages.retrieve.retrievers.bm25 import Bm25Retriever
-
-        return Bm25Retriever
-    if name == "sparse":
-        from stages.retrieve.retrievers.sparse import SparseRetriever
-
-        return SparseRetriever
-    if name == "multi_vector":
-        from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
-
-        return MultiVectorRetriever
-    from stages.retrieve.retrievers.dense import DenseRetriever
-
-    return DenseRetriever
 
 
 def _in_parts(name: RetrieverName) -> type[PartsRetriever]:

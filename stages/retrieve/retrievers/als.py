@@ -20,7 +20,7 @@ from stages.retrieve.retrievers.history import (
     KnowsItems,
     in_chunks,
     past_items,
-    without_past,
+    search_without_past,
 )
 
 _CHUNK = 4096
@@ -146,9 +146,7 @@ class AlsRetriever(KnowsItems):
         own = past if not self._params.repeat else past.clear()
         own = own.unique(["query", "item"]).filter(pl.col("query").is_in(asked.implode()))
         own = own.with_columns(query=asked.search_sorted(own["query"]).cast(pl.UInt32))
-        longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
-        items, scores = self._index.search(users, k + longest)
-        items, scores, keep = without_past(items, scores, own, k)
+        items, scores, keep = search_without_past(self._index.search, users, own, k)
         return candidates_frame(
             "als", queries["query_id"].gather(asked), items, scores, self._item_ids, keep
         )

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 import numpy as np
 import polars as pl
 
-from stages.core.log import UserError
+from stages.core.params import Section
 from stages.core.tables import CANDIDATES
 from stages.core.windows import Log
 from stages.encode.encoders import CachedEncoder
@@ -72,6 +72,10 @@ class TrainingData:
 class Retriever(Protocol):
     """Answers queries with candidates; of users it holds at most what their table says."""
 
+    def __init__(self, params: Section, seed: int = 0) -> None:
+        """Take its section of `Fit`, and what decides what it draws, if it draws anything."""
+        ...
+
     def fit(self, data: TrainingData) -> None:
         """Learn from one window."""
         ...
@@ -106,27 +110,6 @@ class Restrictable(Retriever, Protocol):
     def only(self, item_ids: pl.Series) -> "Restrictable":
         """Return the same retriever, fitted, which finds and knows these of its items alone."""
         ...
-
-
-def encoder_beside(folder: Path, model_hash: str, store: Path | None) -> CachedEncoder:
-    """Open the encoder that lies beside a fitted retriever's folder.
-
-    Args:
-        folder: the retriever's.
-        model_hash: of the encoder that made what the retriever holds; empty if it holds nothing.
-        store: where query vectors are kept; None keeps none.
-
-    Raises:
-        UserError: it is not that encoder.
-    """
-    encoder = CachedEncoder(folder.parent / "encoder", store)
-    given = encoder.model.model_hash
-    if model_hash and model_hash != given:
-        raise UserError(
-            f"{folder}: vectors were made by model {model_hash}, the encoder beside them is "
-            f"{given}; run `dvc repro` to make them again"
-        )
-    return encoder
 
 
 def candidates_frame(

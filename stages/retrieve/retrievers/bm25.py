@@ -15,7 +15,7 @@ from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 class Bm25Retriever:
     """Stemmed words of the query against those of the documents."""
 
-    def __init__(self, params: Bm25) -> None:
+    def __init__(self, params: Bm25, seed: int = 0) -> None:
         self._params = params
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._index: Any = None

@@ -15,7 +15,7 @@ from stages.retrieve.retrievers.history import (
     KnowsItems,
     in_chunks,
     past_items,
-    without_past,
+    search_without_past,
 )
 from stages.retrieve.retrievers.nearest import NearestIndex
 
@@ -33,7 +33,7 @@ class ContentRetriever(KnowsItems):
     nobody has to be known: an item without a vector is neither found nor read in a history.
     """
 
-    def __init__(self, params: Content) -> None:
+    def __init__(self, params: Content, seed: int = 0) -> None:
         self._params = params
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._index = NearestIndex(np.empty((0, 0), np.float32), "exact")
@@ -76,10 +76,8 @@ class ContentRetriever(KnowsItems):
         own = past.unique(["query", "item"])
         own = own.with_columns(query=pl.Series(place[own["query"].to_numpy()]))
         own = own.filter(pl.col("query") >= 0) if not self._params.repeat else own.clear()
-        longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
         users = (means[asked] / lengths[asked, None]).astype(np.float32)
-        items, scores = self._index.search(users, k + longest)
-        items, scores, keep = without_past(items, scores, own, k)
+        items, scores, keep = search_without_past(self._index.search, users, own, k)
         ids = queries["query_id"].gather(asked)
         keep &= np.isfinite(scores)
         return candidates_frame("content", ids, items, scores, self._item_ids, keep)

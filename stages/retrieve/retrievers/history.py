@@ -1,7 +1,7 @@
 """What a query's history holds, as rows of a retriever's items."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -60,6 +60,28 @@ def past_items(queries: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
     # Looked up and not joined: a request has a few items, the catalogue may have a million.
     item = pl.Series("item", sorted_rows_of(past["item_id"], item_ids))
     return past.select("query", item, "steps").filter(item >= 0).cast({"item": pl.UInt32})
+
+
+def search_without_past(
+    search: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    users: np.ndarray,
+    past: pl.DataFrame,
+    k: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Search for so many more than k that k are left when what is in a history is taken out.
+
+    Args:
+        search: gives rows of items and scores, best first, of vectors and a count.
+        users: vectors, a row a query.
+        past: what `past_items` returns, each item once a query; without rows nothing is taken out.
+        k: items kept a query.
+
+    Returns:
+        see `without_past`.
+    """
+    longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
+    items, scores = search(users, k + longest)
+    return without_past(items, scores, past, k)
 
 
 def without_past(

@@ -26,7 +26,7 @@ class ItemKnnRetriever(KnowsItems):
     but for ties of score and popularity.
     """
 
-    def __init__(self, params: ItemKnn) -> None:
+    def __init__(self, params: ItemKnn, seed: int = 0) -> None:
         self._params = params
         self._item_ids = pl.Series("item_id", [], dtype=pl.String)
         self._similar: Any = None

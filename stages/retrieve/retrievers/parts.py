@@ -8,6 +8,7 @@ from typing import Self
 import polars as pl
 
 from stages.core.log import UserError, get_logger
+from stages.core.metrics import order
 from stages.core.pairs import sorted_rows_of
 from stages.core.params import Fit, RetrieverName
 from stages.core.storage import read_json, write_json
@@ -213,9 +214,8 @@ class PartsRetriever:
         if not self._comparable:
             turn = pl.col("score").max().over("query_id") / pl.col("rank")
             found = found.with_columns(score=turn.cast(pl.Float32))
-        ordered = found.sort(["query_id", "score", "item_id"], descending=[False, True, False])
-        rank = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("query_id")
-        return ordered.with_columns(rank=rank).filter(pl.col("rank") <= k)
+        best = order(found).rename({"position": "rank"}).filter(pl.col("rank") <= k)
+        return best.with_columns(retriever=pl.lit(self._name)).select(*CANDIDATES.columns)
 
 
 class PartsKnowingItems(PartsRetriever, KnowsItems):

@@ -29,7 +29,7 @@ class PopularRetriever:
     in the window is not in the list. With `segments`, who is known by one is given its list.
     """
 
-    def __init__(self, params: Popular) -> None:
+    def __init__(self, params: Popular, seed: int = 0) -> None:
         self._params = params
         self._segments = Segments(params)
         self._hold(

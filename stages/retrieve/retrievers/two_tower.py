@@ -25,7 +25,7 @@ from stages.retrieve.retrievers.history import (
     KnowsItems,
     in_chunks,
     past_items,
-    without_past,
+    search_without_past,
 )
 from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import recency_weights
@@ -170,9 +170,7 @@ class TwoTowerRetriever(KnowsItems):
         past = past_items(queries, self._item_ids)
         users = self._user_vectors(queries["user_id"], past)
         own = past.clear() if self._params.repeat else past.unique(["query", "item"])
-        longest = int(own.group_by("query").len()["len"].to_numpy().max(initial=0))
-        items, scores = self._index.search(users, k + longest)
-        items, scores, keep = without_past(items, scores, own, k)
+        items, scores, keep = search_without_past(self._index.search, users, own, k)
         return candidates_frame(
             "two_tower", queries["query_id"], items, scores, self._item_ids, keep
         )

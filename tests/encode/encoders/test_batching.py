@@ -10,7 +10,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stages.core.log import UserError
-from stages.encode.encoders.batching import STEP, Copies, by_shape, filled, rows_at_once
+from stages.core.params import Encoder
+from stages.encode.encoders.base import Kind
+from stages.encode.encoders.batching import (
+    STEP,
+    Copies,
+    by_shape,
+    filled,
+    in_memory,
+    rows_at_once,
+)
 from stages.encode.encoders.sentence_transformers import SentenceTransformersEncoder
 from tests.encode import tiny_models
 from tests.encode.tiny_models import settings
@@ -42,9 +51,18 @@ def test_every_text_is_in_one_batch_that_it_fits(
 
 
 def test_rows_are_as_many_as_fit_by_length_and_device_alone() -> None:
-    assert [rows_at_once(tokens, "cpu") for tokens in (16, 512, 8192)] == [8, 8, 8]
-    found = [rows_at_once(tokens, "cuda:1") for tokens in (16, 512, 1024, 8192, 1 << 16)]
-    assert found == [64, 64, 32, 4, 1]
+    def rows(device: str, positions: int = 1 << 20) -> list[int]:
+        lengths = (16, 512, 1024, 8192, 1 << 16)
+        return [
+            rows_at_once(Encoder(max_query_length=16, max_doc_length=tokens), positions, device)
+            for tokens in lengths
+        ]
+
+    assert rows("cpu") == [8, 8, 8, 8, 8]
+    assert rows("cuda:1") == [64, 64, 32, 4, 1]
+    # What a model has no positions for is not read.
+    assert rows("cuda:1", positions=1024) == [64, 64, 32, 32, 32]
+    assert rows_at_once(Encoder(max_query_length=2048, max_doc_length=16), 4096, "cuda") == 16
 
 
 class Model:
@@ -84,14 +102,29 @@ def test_one_batch_asks_for_no_copy_and_an_error_is_passed_on() -> None:
     assert copies.map(lambda _, batch: batch, [1, 2, 3]) == [1, 2, 3]
 
 
-def test_a_batch_that_does_not_fit_is_said_with_what_to_do() -> None:
+@pytest.mark.parametrize(
+    ("params", "kind", "fixed_shape", "lower"),
+    [
+        ({"max_doc_length": 8192}, "document", True, "encoder.max_doc_length to under 512"),
+        ({"max_doc_length": 8192}, "query", True, "encoder.max_query_length to under 256"),
+        ({"batch_size": 32}, "document", False, "encoder.batch_size, here 32"),
+        ({"batch_size": 1}, "document", False, "encoder.max_doc_length to under 256"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_said_with_what_to_lower(
+    params: dict[str, int], kind: Kind, fixed_shape: bool, lower: str
+) -> None:
     import torch
 
     def work(model: Model, batch: int) -> int:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee more")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.50 GiB. GPU 0 has 8.")
 
-    with pytest.raises(UserError, match=r"allocate 9 GiB\.; free memory there"):
+    with pytest.raises(UserError) as caught, in_memory(Encoder(**params), kind, fixed_shape):
         Copies(Model(), ["a", "b"]).map(work, [1, 2, 3])
+    assert str(caught.value) == (
+        f"CUDA out of memory. Tried to allocate 9.50 GiB; lower {lower}, or name GPUs with more "
+        "free memory in encoder.gpus"
+    )
 
 
 def test_copies_of_a_sentence_transformers_model_give_the_same_bits(bert: Path) -> None:

@@ -23,6 +23,7 @@ class Spent:
     def __init__(self, model: TextEncoder) -> None:
         self.model_hash = model.model_hash
         self.dimension = model.dimension
+        self.precision = model.precision
         self.multi_vector = model.multi_vector
 
     def encode(
@@ -191,9 +192,22 @@ def test_a_description_opens_the_encoder_that_it_describes(bert: Path, tmp_path:
     by_name = load_encoder(described(tmp_path / "elsewhere", settings(bert)))
     assert by_name.model_hash == load_encoder(settings(bert)).model_hash
     inside = tiny_models.bert(tmp_path / "inside", seed=3)
-    tiny_models.describe(inside, settings(Path(".")), load_encoder(settings(inside)).model_hash)
+    tiny_models.describe(inside, settings(Path(".")), load_encoder(settings(inside)))
     moved = inside.rename(tmp_path / "moved")
     assert load_encoder(moved).model_hash == load_encoder(settings(moved)).model_hash
+
+
+@pytest.mark.parametrize(("kind", "half"), [("sentence_transformers", "bf16"), ("bge_m3", "fp16")])
+def test_what_auto_came_to_is_kept_where_it_comes_to_something_else(
+    kind: str, half: str, tmp_path: Path
+) -> None:
+    make = tiny_models.bge_m3 if kind == "bge_m3" else tiny_models.bert
+    model = make(tmp_path / "model")
+    on_gpu = load_encoder(settings(model, kind, precision=half))
+    tiny_models.describe(tmp_path, settings(model, kind, precision="auto"), on_gpu)
+    moved = load_encoder(tmp_path)
+    assert (moved.precision, moved.model_hash) == (half, on_gpu.model_hash)
+    assert moved.encode(["harp"], "query").dense.shape == (1, on_gpu.dimension)
 
 
 def test_weights_that_changed_are_refused(tmp_path: Path) -> None:

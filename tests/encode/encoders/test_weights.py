@@ -13,7 +13,7 @@ from stages.core.log import UserError
 from stages.core.params import Encoder, Pictures
 from stages.encode.encoders import load_encoder
 from stages.encode.encoders.sentence_transformers import load_model
-from stages.encode.encoders.weights import model_folder
+from stages.encode.encoders.weights import cannot_be_loaded, model_folder
 from stages.encode.imaging.base import make_encoder
 from tests.encode.tiny_models import settings
 
@@ -49,6 +49,15 @@ def test_a_folder_that_is_not_there(kind: str, tmp_path: Path) -> None:
 def test_an_empty_folder(kind: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"is not whole: \S+ lacks {LACKS[kind]}; where there"):
         open_model(kind, str(tmp_path))
+
+
+def test_a_gpu_without_room_for_a_model_is_no_reason_to_fetch_it_again() -> None:
+    import torch
+
+    full = torch.OutOfMemoryError("CUDA out of memory.\nSee more")
+    assert str(cannot_be_loaded("mine", "encoder.model", full)) == (
+        "encoder.model 'mine' could not be loaded (CUDA out of memory.); free memory there"
+    )
 
 
 @pytest.mark.parametrize("head", ["colbert_linear.pt", "sparse_linear.pt"])

@@ -157,13 +157,25 @@ def test_language_that_the_instructions_do_not_ask_for_is_refused(tmp_path: Path
         load_prompt(path, ReviewKeywords, "en")
 
 
-@pytest.mark.parametrize("place", ["{langauge}", "{max_chars}", "{ language }", "{Language}"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("{langauge}", "{max_chars}", "{ language }", "{Language}"),
+        *("{max chars}", "{max-chars}", "{the language of the text}", "{langauge} and {max chars}"),
+    ],
+)
 def test_place_for_which_nothing_stands_is_refused(tmp_path: Path, place: str) -> None:
     path = written(tmp_path, {"system": f"Say it in {{language}}, {place} at most."})
     with pytest.raises(UserError) as caught:
         load_prompt(path, ReviewKeywords)
     said = f"{path}: system says {place}, and only {{language}} is filled in; correct it"
     assert str(caught.value) == said
+
+
+def test_place_is_named_once_and_on_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, {"system": "{max chars}, {max\n  chars}, {max chars}."})
+    with pytest.raises(UserError, match=r"system says \{max chars\}, and only"):
+        load_prompt(path, ReviewKeywords)
 
 
 def test_what_a_task_fills_in_must_be_said(tmp_path: Path) -> None:
@@ -176,7 +188,7 @@ def test_what_a_task_fills_in_must_be_said(tmp_path: Path) -> None:
 
 
 def test_json_in_braces_is_no_place(tmp_path: Path) -> None:
-    system = 'Answer {"who": ["kids"], "when": [], "why": {}} or {} or { "who": [] }.'
+    system = 'Answer {"who": ["kids"], "when": [], "why": {}} or {} or { "who": [] } or {who: []}.'
     example = {**EXAMPLE, "text": "Say {langauge} or {who}."}
     path = written(tmp_path, {"system": system, "examples": [example]})
     prompt = load_prompt(path, ReviewKeywords)

@@ -24,6 +24,7 @@ from stages.enrich.text.words import words
         ("1\ufe0f\u20e3 love❤\ufe0fit", ["1", "love", "it"]),
         ("D’Addario's AC/DC_1/4 e-", ["d'addario's", "ac/dc", "1/4", "e"]),
         ("\u0301 '-' _", []),
+        ("葛\U000e0100城", ["葛\U000e0100城"]),
     ],
 )
 def test_words_of_a_text(text: str, found: list[str]) -> None:

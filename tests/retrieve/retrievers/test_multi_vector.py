@@ -8,14 +8,14 @@ import pytest
 
 from stages.core.determinism import torch_device
 from stages.core.log import UserError
-from stages.core.params import Fit, MultiVector, OutputWeights
+from stages.core.params import Encoder, Fit, MultiVector, OutputWeights, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder, Encoded
 from stages.retrieve.retrievers import TrainingData, late_interaction, make_retriever
 from stages.retrieve.retrievers.late_interaction import TokenVectors
-from stages.retrieve.retrievers.multi_vector import MultiVectorRetriever
+from stages.retrieve.retrievers.multi_vector import HybridIndex, MultiVectorRetriever
 from tests.encode import tiny_models
-from tests.retrieve.conftest import OWN, TEXTS, TWINS, documents, queries
+from tests.retrieve.conftest import OWN, TEXTS, TWINS, documents, queries, vectors
 
 ITEMS = [
     np.array([[1, 0]], np.float16),
@@ -123,15 +123,15 @@ def test_scores_are_flagembedding_s(
     assert max(expected) > min(expected) + 0.02
 
 
-def by_hand(k: int, **params: object) -> tuple[list[int], list[float]]:
+def by_hand(k: int, tokens: np.ndarray = ASKED, **params: object) -> tuple[list[int], list[float]]:
     """Score one query against three items: the first is near it, the second holds its token."""
     dense = np.array([[0.6, 0.8], [0.8, -0.6], [-0.6, -0.8]], np.float32)
     encoded = Encoded(dense, [{"b": 1.0}, {"a": 0.5}, {"c": 4.0}], ITEMS)
     keyed = pl.DataFrame({"window": ["train"] * 3, "item_id": ["x", "y", "z"], "text": ["?"] * 3})
-    made = MultiVectorRetriever(MultiVector.model_validate(params))
-    made.fit(TrainingData(keyed, embeddings_frame(keyed, encoded, "by hand")))
-    asked = Encoded(np.array([[0.6, 0.8]], np.float32), [{"a": 2.0}], [ASKED])
-    [(items, scores)] = made._scored(asked, k)
+    frame = embeddings_frame(keyed, encoded, "by hand")
+    index = HybridIndex.of(*(frame[column] for column in MultiVectorRetriever.reads))
+    asked = Encoded(np.array([[0.6, 0.8]], np.float32), [{"a": 2.0}], [tokens])
+    [items], [scores] = index.search(asked, k, MultiVector.model_validate(params))
     return items.tolist(), scores.tolist()
 
 
@@ -145,10 +145,11 @@ def test_the_weighted_sum_by_hand() -> None:
 
 def test_candidates_are_the_best_of_either_search() -> None:
     weights = {"dense": 0.0, "sparse": 0.0, "multi_vector": 1.0}
-    items, scores = by_hand(1, depth=1, weights=weights)
-    # By dense vectors the first, by tokens the second; the third is not looked at.
-    assert items == [0, 1]
-    assert scores == pytest.approx([0.5, 0.8], abs=1e-3)
+    # By dense vectors the first, by tokens the second; the third would be the best.
+    for depth, best, score in ((1, 1, -0.4), (3, 2, 1)):
+        items, scores = by_hand(1, -ASKED, depth=depth, weights=weights)
+        assert items == [best]
+        assert scores == pytest.approx([score], abs=1e-3)
 
 
 def test_as_many_as_asked_for_also_beyond_depth(model: Path) -> None:
@@ -169,7 +170,21 @@ def test_weights_that_are_all_zero_are_refused() -> None:
         OutputWeights(dense=0, sparse=0, multi_vector=0)
 
 
-def test_embeddings_without_vectors_of_tokens_are_refused() -> None:
-    without = TrainingData(documents(), documents())
-    with pytest.raises(UserError, match=r"set encoder\.multi_vector: true"):
-        make_retriever("multi_vector", Fit()).fit(without)
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("sparse", r"carry no sparse; set encoder\.kind: bge_m3"),
+        ("multi_vector", r"no sparse and no multi_vector; set .* and encoder\.multi_vector: true"),
+    ],
+)
+def test_outputs_that_are_missing_are_named_with_what_makes_them(
+    name: RetrieverName, remedy: str
+) -> None:
+    without = TrainingData(documents(), vectors(), CachedEncoder(Encoder()))
+    with pytest.raises(UserError, match=remedy):
+        make_retriever(name, Fit()).fit(without)
+
+
+def test_of_no_items_nothing_is_found(model: Path) -> None:
+    nothing = fitted(model).only(pl.Series([], dtype=pl.String))
+    assert nothing.retrieve(queries(["pedal metal"]), 5).is_empty()
