@@ -14,7 +14,7 @@ _MOVED = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class Log:
-    """A window that is cut in time, on disk, for what counts its rows without holding them.
+    """A window that is cut in time, on disk, for what counts its rows a part at a time.
 
     Attributes:
         events: path of a table of events of all parts.

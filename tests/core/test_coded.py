@@ -25,15 +25,11 @@ def table(ids: list[str]) -> pl.DataFrame:
 
 
 def read(path: Path) -> list[Coded]:
-    def held(part: Coded) -> Coded:
-        return Coded(list(part.frames), part.ids)
-
-    return map_row_groups(held, path, EVENTS, COLUMNS, "item_id")
+    return map_row_groups(lambda part: part, path, EVENTS, COLUMNS, "item_id")
 
 
 def decoded(part: Coded) -> pl.DataFrame:
-    rows = pl.concat(part.frames)
-    return rows.select("timestamp", part.ids.gather(rows["item_id"]))
+    return part.rows.select("timestamp", part.ids.gather(part.rows["item_id"]))
 
 
 @settings(deadline=None)  # It writes files.
@@ -65,15 +61,6 @@ def test_ids_too_many_for_parquet_to_code_are_coded(repeated: int, tmp_path: Pat
     parts = read(path)
     assert all(part.ids.is_unique().all() for part in parts)
     assert pl.concat(map(decoded, parts))["item_id"].to_list() == ids
-
-
-def test_rows_up_to_a_moment(tmp_path: Path) -> None:
-    path = tmp_path / "events.parquet"
-    table(["a", "b", "a", "c"]).write_parquet(path)
-    (part,) = read(path)
-    third = START + timedelta(hours=2)
-    kept = decoded(part.up_to(int(third.timestamp() * 1000)))
-    assert kept["item_id"].to_list() == ["a", "b", "a"]
 
 
 def test_a_file_that_is_missing_or_no_such_table_is_refused(tmp_path: Path) -> None:

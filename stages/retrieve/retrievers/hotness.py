@@ -1,6 +1,6 @@
 """What the rows of a log count by item: each half of what one of `half_life_days` later does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,10 @@ from stages.core.windows import Log
 _LEAST = -1000
 """Half-lives; what is older counts as if it were not: 2^-1000 is next to nothing, but not 0."""
 _LITTLE = np.finfo(np.float64).tiny
-_NEVER = np.iinfo(np.int64).min
+_NEVER = -(1 << 62)
+"""Before any moment, and no difference to one is too great for 64 bits."""
+_AT_ONCE = 1 << 17
+"""Rows: so few that what is made of them stays in the processor's cache."""
 _COLUMNS = ["item_id", "timestamp"]
 
 
@@ -38,21 +41,21 @@ class Decay:
 
     def of_frames(self, events: pl.DataFrame, impressions: pl.DataFrame | None) -> pl.DataFrame:
         """Count a window's events, and the impressions up to the last of them."""
-        done = self._done(Coded.of(events.select(_COLUMNS), "item_id"))
-        if impressions is None:
-            return self._total([done], done.end)
-        known = impressions.select(*_COLUMNS, "click").drop_nulls("timestamp")
-        seen = self._seen(Coded.of(known, "item_id").up_to(done.end))
-        return self._total([done, seen], done.end)
+        end = last_ms(events)
+        parts = [self._done(Coded.of(events.select(_COLUMNS), "item_id"), end)]
+        if impressions is not None:
+            shown = impressions.select(*_COLUMNS, "click")
+            parts.append(self._seen(Coded.of(shown, "item_id"), end))
+        return self._total(parts, end)
 
     def of_log(self, log: Log) -> pl.DataFrame:
-        """Count a window's events and impressions from disk, few rows at a time."""
+        """Count a window's events and impressions from disk, a row group at a time."""
 
         def events(part: Coded) -> _Sums:
-            return self._done(part.up_to(log.end_ms))
+            return self._done(part, log.end_ms)
 
         def impressions(part: Coded) -> _Sums:
-            return self._seen(part.up_to(end))
+            return self._seen(part, end)
 
         done = map_row_groups(events, log.events, tables.SPLIT_EVENTS, _COLUMNS, "item_id")
         end = max((part.end for part in done), default=_NEVER)
@@ -60,38 +63,45 @@ class Decay:
         seen = map_row_groups(impressions, log.impressions, tables.IMPRESSIONS, columns, "item_id")
         return self._total([*done, *seen], end)
 
-    def weights(self, timestamps: pl.Series, end: int) -> np.ndarray:
-        """Return what moments count at `end`, in milliseconds since 1970; shape (n,)."""
-        half_lives = timestamps.to_physical().to_numpy().astype(np.float64)
-        half_lives -= end
+    def weights(self, times: np.ndarray, end: int) -> np.ndarray:
+        """Return what moments count at `end`, all in milliseconds since 1970; shape (n,)."""
+        half_lives = times - float(end)
         half_lives /= self.half_life_days * tables.DAY_MS
         np.clip(half_lives, _LEAST, 0, out=half_lives)
         return np.exp2(half_lives, out=half_lives)
 
-    def _done(self, events: Coded) -> _Sums:
-        """Count events."""
-        return self._sums(events, event_count=lambda _: 1)
+    def _done(self, events: Coded, until: int) -> _Sums:
+        """Count the events up to a moment."""
+        return self._sums(events, until, {"event_count": None})
 
-    def _seen(self, impressions: Coded) -> _Sums:
-        """Count impressions, and those that were clicked."""
-        return self._sums(impressions, seen=lambda _: 1, clicked=_clicked)
+    def _seen(self, impressions: Coded, until: int) -> _Sums:
+        """Count the impressions up to a moment, and those of them that were clicked."""
+        clicked = (impressions.rows["click"] > 0).fill_null(False).to_numpy()
+        return self._sums(impressions, until, {"seen": None, "clicked": clicked})
 
-    def _sums(self, part: Coded, **values: Callable[[pl.DataFrame], np.ndarray | int]) -> _Sums:
-        """Add up decayed values, which are of each row or of all, by id."""
-        end, sums = _NEVER, {name: np.zeros(len(part.ids)) for name in values}
-        for rows in part.frames:
-            last = last_ms(rows)
+    def _sums(self, part: Coded, until: int, which: dict[str, np.ndarray | None]) -> _Sums:
+        """Add up by id what rows up to a moment count: all of them, or some."""
+        end, sums = _NEVER, {name: np.zeros(len(part.ids)) for name in which}
+        all_times = part.rows["timestamp"].to_physical().fill_null(until + 1).to_numpy()
+        all_codes = part.rows["item_id"].to_numpy()
+        for start in range(0, part.rows.height, _AT_ONCE):
+            here = slice(start, start + _AT_ONCE)
+            times, codes = all_times[here], all_codes[here]
+            since = until - times
+            # Of what is later, `since` is negative, which as an unsigned number is the greatest.
+            last = until - int(since.view(np.uint64).min())
             if last > end:
                 sums = {name: self._later(counts, end, last) for name, counts in sums.items()}
                 end = last
-            weights, codes = self.weights(rows["timestamp"], end), rows["item_id"].to_numpy()
-            for name, value in values.items():
-                sums[name] += np.bincount(codes, weights * value(rows), len(part.ids))
+            weights = self.weights(times, end) * (since >= 0)
+            for name, some in which.items():
+                counted = weights if some is None else weights * some[here]
+                sums[name] += np.bincount(codes, counted, len(part.ids))
         return _Sums(end, part.ids, sums)
 
     def _later(self, counts: np.ndarray, then: int, end: int) -> np.ndarray:
         """Return what counts of a moment are at a later one; what is not 0 stays so."""
-        (weight,) = self.weights(pl.Series([then]), end)
+        (weight,) = self.weights(np.array([then]), end)
         return np.maximum(counts * weight, _LITTLE, out=np.zeros_like(counts), where=counts > 0)
 
     def _total(self, parts: Sequence[_Sums], end: int) -> pl.DataFrame:
@@ -109,10 +119,11 @@ class Decay:
         return hot.filter(pl.col("chosen") | (pl.col("seen") > 0)).sort("item_id")
 
 
+def times_ms(rows: pl.DataFrame) -> np.ndarray:
+    """Return the moments of rows, in milliseconds since 1970; shape (n,)."""
+    return rows["timestamp"].to_physical().to_numpy()
+
+
 def last_ms(rows: pl.DataFrame) -> int:
     """Return the last moment, in milliseconds since 1970; of no rows, the first there is."""
-    return int(rows["timestamp"].to_physical().to_numpy().max(initial=_NEVER))
-
-
-def _clicked(impressions: pl.DataFrame) -> np.ndarray:
-    return impressions.select((pl.col("click") > 0).fill_null(False)).to_series().to_numpy()
+    return int(times_ms(rows).max(initial=_NEVER))

@@ -11,7 +11,7 @@ from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.history import in_chunks, past_items, without_past
-from stages.retrieve.retrievers.hotness import Decay, last_ms
+from stages.retrieve.retrievers.hotness import Decay, last_ms, times_ms
 from stages.retrieve.retrievers.segments import Segments
 
 _CHUNK = 8192
@@ -67,7 +67,7 @@ class PopularRetriever:
             )
         )
         if self._params.segments and data.events is not None:
-            weights = decay.weights(data.events["timestamp"], last_ms(data.events))
+            weights = decay.weights(times_ms(data.events), last_ms(data.events))
             scored = data.events.select("user_id", "item_id", score=pl.Series(weights))
             self._segments.fit(scored, self.hot, data.users, data.items)
 

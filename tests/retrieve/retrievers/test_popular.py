@@ -154,6 +154,19 @@ def test_impressions_after_the_last_event_do_not_count() -> None:
     assert made.hot.select("item_id", "impression_count", "ctr_mean").rows() == [("a", 1, 0)]
 
 
+def test_impressions_of_no_known_moment_do_not_count(tmp_path: Path) -> None:
+    table, shown = events([("ann", "a", 1)]), impressions([("a", 1, 0), ("a", 0, 1)])
+    shown = shown.with_columns(pl.when(click=0).then("timestamp").alias("timestamp"))
+    log = Log(tmp_path / "events", tmp_path / "impressions", last_ms(table))
+    table.write_parquet(log.events)
+    shown.write_parquet(log.impressions)
+    in_memory = TrainingData(pl.DataFrame(), events=table, impressions=shown)
+    for data in (in_memory, TrainingData(pl.DataFrame(), log=log)):
+        made = PopularRetriever(Popular())
+        made.fit(data)
+        assert made.hot.select("item_id", "impression_count", "ctr_mean").rows() == [("a", 1, 0)]
+
+
 def test_a_log_of_nothing_has_no_hot_items(tmp_path: Path) -> None:
     log = Log(tmp_path / "events", tmp_path / "impressions", 0)
     events([]).write_parquet(log.events)
