@@ -177,6 +177,64 @@ def test_a_bad_row_is_named_or_left_out(tmp_path: Path, row: str, said: str) -> 
     assert (found.bad_rows, found.events.height, found.rows) == (1, 3, 5)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+def test_a_row_of_too_many_fields_is_named_or_left_out(
+    tmp_path: Path, packed: bool, break_: str
+) -> None:
+    rows = [
+        "",
+        "who,what,at,did",
+        '"7,a",i1,1000,view',
+        '"8\nb",i2,2000,view',
+        "",
+        "9,i3,3000,view,oops",
+        "9,i3,4000,view,",
+        "9,i4,5000,view",
+        "9,i5,soon,view",
+    ]
+    file = tmp_path / "log.csv"
+    file.write_bytes((gzip.compress if packed else bytes)(break_.join(rows).encode()))
+    with pytest.raises(UserError) as refused:
+        read(tmp_path)
+    # Seven lines, the name of a user being two.
+    assert str(refused.value).startswith(
+        f"{file}:7: 5 fields, expected 4, and quotes around a text that holds ','; correct or"
+    )
+    found = read(tmp_path, on_bad_row="skip")
+    assert found.events["item_id"].to_list() == ["in_i1", "in_i2", "in_i4"]
+    # Two too long, an empty one and one without a time.
+    assert (found.bad_rows, found.rows) == (4, 7)
+    with pytest.raises(UserError, match=rf"{file}:8: 5 fields.*bad line 2"):
+        read(tmp_path, on_bad_row="skip", max_bad_rows=1)
+
+
+def test_too_many_fields_without_a_header_and_about_items(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("u;i1;1\nu;i2;2;x\nu;i3;3\n")
+    (tmp_path / "said.txt").write_text("id,name\ni1,Soap, mild\ni3,Oil\n")
+    numbered = {ours: f"column_{place}" for place, ours in enumerate(("user", "item", "time"))}
+    about = {"file": "said.txt", "columns": {"item_id": "id", "title": "name"}}
+    options = {"columns": numbered, "header": False, "separator": ";", "items": [about]}
+    with pytest.raises(UserError, match=r"log\.csv:2: 4 fields, expected 3"):
+        read(tmp_path, **options)
+    found = read(tmp_path, on_bad_row="skip", **options)
+    assert found.items.select("item_id", "title").rows() == [("in_i1", None), ("in_i3", "Oil")]
+    assert found.bad_rows == 2
+
+
+def test_a_row_is_left_out_only_where_all_count_rows_alike(tmp_path: Path) -> None:
+    """What stands between carriage returns alone is one row to one reader, two to another."""
+    (tmp_path / "log.csv").write_bytes(LOG.encode() + b"7,i,5,view\r7,j,6,view\n7,k,7,view,x\n")
+    with pytest.raises(UserError, match=r"log\.csv cannot be read \(6 or 7 rows"):
+        read(tmp_path, on_bad_row="skip")
+
+
+def test_a_quote_that_is_not_closed_is_no_row_of_too_many_fields(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG + '7,"i,5,view\n7,j,6,view\n')
+    with pytest.raises(UserError, match=r"log\.csv cannot be read"):
+        read(tmp_path, on_bad_row="skip")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

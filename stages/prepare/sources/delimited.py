@@ -1,6 +1,7 @@
 """CSV and parquet files by their columns' names; a row that does not fit is named or left out."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import polars as pl
 
 from stages.core import tables
 from stages.core.log import UserError
-from stages.prepare.sources.json_lines import BadRows
+from stages.prepare.sources.json_lines import BadRows, blocks
 
 LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
@@ -38,6 +39,7 @@ def read_columns(
     path: Path,
     named: Mapping[Any, str],
     parameter: str,
+    bad: BadRows,
     separator: str = ",",
     header: bool = True,
     optional: bool = False,
@@ -49,6 +51,7 @@ def read_columns(
         path: CSV, also compressed, or parquet. A list is a row for each of what is in it.
         named: our names to the file's; `column_0` and so on in a file without a header.
         parameter: where the columns are given, for messages.
+        bad: counts rows of more fields than the first has, or refuses them.
         separator: between columns of CSV.
         header: whether the first line of CSV names the columns.
         optional: a column that is not there is left out, but for the first.
@@ -58,39 +61,94 @@ def read_columns(
         `ROW`, then the columns.
 
     Raises:
-        UserError: the file cannot be read, or a column is missing.
+        UserError: the file cannot be read, a column is missing, or `bad` refuses a row.
     """
+    is_csv = path.suffix != ".parquet"
     try:
-        if path.suffix == ".parquet":
-            first, scan = 1, pl.scan_parquet(path, glob=False)
-        else:
-            first, scan = (
-                1 + header,
-                pl.scan_csv(
-                    path, separator=separator, has_header=header, infer_schema=False, glob=False
-                ),
-            )
-        found = {name.strip(): name for name in scan.collect_schema()}
-        required = list(named.values())[: 1 if optional else None]
-        missing = [theirs for theirs in required if theirs not in found]
-        if missing:
-            raise UserError(
-                f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
-                f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
-            )
-        scan = scan.with_row_index(ROW, first).select(
-            ROW,
-            *(
-                pl.col(found[theirs]).alias(ours)
-                for ours, theirs in named.items()
-                if theirs in found
-            ),
-        )
-        rows = (scan if only is None else scan.filter(only)).collect()
+        scan = _scan_csv(path, separator, header) if is_csv else pl.scan_parquet(path, glob=False)
+        scan = scan.with_row_index(ROW, 1 + (header and is_csv))
+        found = _named_columns(path, scan, named, parameter, optional)
+        try:
+            rows = _selected(scan, found, only).collect()
+        except pl.exceptions.ComputeError:
+            if not is_csv:
+                raise
+            fields = len(scan.collect_schema()) - 1
+            scan = _without_long_rows(path, separator, header, fields, bad)
+            rows = _selected(scan, found, only).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); correct the file or its name") from error
     lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
     return rows.explode(lists) if lists else rows
+
+
+def _scan_csv(path: Path, separator: str, header: bool, truncate: bool = False) -> pl.LazyFrame:
+    return pl.scan_csv(
+        path,
+        separator=separator,
+        has_header=header,
+        infer_schema=False,
+        glob=False,
+        truncate_ragged_lines=truncate,
+    )
+
+
+def _named_columns(
+    path: Path, scan: pl.LazyFrame, named: Mapping[Any, str], parameter: str, optional: bool
+) -> dict[str, str]:
+    """Our names to those of the scan, which may stand between spaces."""
+    found = {name.strip(): name for name in scan.collect_schema() if name != ROW}
+    required = list(named.values())[: 1 if optional else None]
+    missing = [theirs for theirs in required if theirs not in found]
+    if missing:
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
+            f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
+        )
+    return {ours: found[theirs] for ours, theirs in named.items() if theirs in found}
+
+
+def _selected(scan: pl.LazyFrame, found: Mapping[str, str], only: pl.Expr | None) -> pl.LazyFrame:
+    rows = scan.select(ROW, *(pl.col(theirs).alias(ours) for ours, theirs in found.items()))
+    return rows if only is None else rows.filter(only)
+
+
+def _without_long_rows(
+    path: Path, separator: str, header: bool, fields: int, bad: BadRows
+) -> pl.LazyFrame:
+    """Scan a file without its rows of more than `fields` fields, which are named to `bad`.
+
+    Raises:
+        UserError: `bad` refuses a row.
+        ComputeError: too long rows are not what is wrong with the file.
+    """
+    long, records, before = [], 0, 0
+    reader = csv.reader(_lines(path), delimiter=separator)
+    try:
+        for record in reader:
+            # Polars counts empty lines, but for those above the first row.
+            records += bool(record or records)
+            if len(record) > fields:
+                said = (
+                    f"{len(record)} fields, expected {fields}, and quotes around a text that "
+                    f"holds {separator!r}"
+                )
+                bad.add(path, before + 1, said)
+                long.append(records)
+            before = reader.line_num
+    except csv.Error as error:
+        raise pl.exceptions.ComputeError(f"line {reader.line_num}: {error}") from error
+    scan = _scan_csv(path, separator, header, truncate=bool(long))
+    rows = scan.select(pl.len()).collect().item()
+    if rows != records - header:
+        raise pl.exceptions.ComputeError(f"{rows} or {records - header} rows, as one takes quotes")
+    return scan.with_row_index(ROW, 1 + header).filter(~pl.col(ROW).is_in(long))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    for _, block in blocks(path):
+        for line in block.splitlines(keepends=True):
+            yield line.decode(errors="replace")
 
 
 def good_rows(

@@ -86,7 +86,7 @@ def impression_table(shown: pl.DataFrame) -> pl.DataFrame:
 
 def _log(path: Path, settings: HomepageFeed, bad: BadRows) -> pl.DataFrame:
     named = _named(LOG, settings)
-    raw = read_columns(path, named, PARAMETER, settings.separator, settings.header)
+    raw = read_columns(path, named, PARAMETER, bad, settings.separator, settings.header)
     click = tables.IMPRESSIONS.columns["click"]
     columns = {
         "user_id": Column("uid", prefixed(PREFIX, text("uid")), "an id"),
@@ -110,7 +110,7 @@ def _tags(
 ) -> pl.DataFrame:
     """Read an id of ours, named `key`, and the tags behind it, as text."""
     named = _named(names, settings)
-    raw = read_columns(path, named, PARAMETER, settings.separator, settings.header)
+    raw = read_columns(path, named, PARAMETER, bad, settings.separator, settings.header)
     columns = {key: Column(names[0], prefixed(PREFIX, text(names[0])), "an id")} | {
         tag: Column(tag, text(tag), "text", optional=True) for tag in names[1:]
     }

@@ -48,10 +48,11 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     if not rows:
         raise UserError(f"{', '.join(map(str, paths))}: no row in the files")
     events = number_events(pl.concat(read).unique())
+    said = [_said(folder, about, bad) for about in settings.items]
     if bad.count:
         log.warning("left out %d bad rows in all", bad.count)
     return Ingested(
-        items=item_table([_said(folder, about) for about in settings.items], events["item_id"]),
+        items=item_table(said, events["item_id"]),
         users=events.select(pl.col("user_id").unique().sort()),
         events=events,
         impressions=pl.DataFrame(schema=tables.IMPRESSIONS.columns),
@@ -64,7 +65,8 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
 def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
     """Read a file's good rows: user_id, item_id, timestamp, event, value."""
     named = {ours: theirs for ours, theirs in settings.columns.model_dump().items() if theirs}
-    raw = read_columns(path, named, "ingest.interactions", settings.separator, settings.header)
+    separator, header = settings.separator, settings.header
+    raw = read_columns(path, named, "ingest.interactions", bad, separator, header)
     kinds = tables.EVENTS.columns["event"]
     at = pl.lit(0, pl.Int64).cast(tables.TIME)
     if "time" in named:
@@ -85,13 +87,13 @@ def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
     return good_rows(path, raw, columns, bad, named)
 
 
-def _said(folder: Path, about: ItemFile) -> pl.DataFrame:
+def _said(folder: Path, about: ItemFile, bad: BadRows) -> pl.DataFrame:
     """Read a file about items: item_id first, then the columns that it is said to have."""
     parameter = "ingest.interactions.items"
     paths = required_files(folder, [about.file], parameter)
     raw = pl.concat(
         [
-            read_columns(path, about.columns, parameter, about.separator, about.header)
+            read_columns(path, about.columns, parameter, bad, about.separator, about.header)
             for path in paths
         ]
     )
