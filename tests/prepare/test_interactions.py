@@ -229,6 +229,24 @@ def test_a_row_is_left_out_only_where_all_count_rows_alike(tmp_path: Path) -> No
         read(tmp_path, on_bad_row="skip")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        (LOG.encode() + "café,i,5,view\n".encode("latin-1"), 6),
+        (LOG.replace("did", "tâche").encode("cp1252"), 1),
+        (LOG.encode("utf-16"), 1),
+    ],
+)
+def test_text_that_is_not_utf_8_is_named_by_its_line(
+    tmp_path: Path, packed: bool, written: bytes, line: int
+) -> None:
+    file = tmp_path / "log.csv"
+    file.write_bytes((gzip.compress if packed else bytes)(written))
+    with pytest.raises(UserError, match=rf"{file}:{line}: not UTF-8; save the file as UTF-8"):
+        read(tmp_path, on_bad_row="skip")
+
+
 def test_a_quote_that_is_not_closed_is_no_row_of_too_many_fields(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(LOG + '7,"i,5,view\n7,j,6,view\n')
     with pytest.raises(UserError, match=r"log\.csv cannot be read"):

@@ -73,6 +73,7 @@ def read_columns(
         except pl.exceptions.ComputeError:
             if not is_csv:
                 raise
+            _check_is_utf8(path)
             fields = len(scan.collect_schema()) - 1
             scan = _without_long_rows(path, separator, header, fields, bad)
             rows = _selected(scan, found, only).collect()
@@ -101,6 +102,8 @@ def _named_columns(
     required = list(named.values())[: 1 if optional else None]
     missing = [theirs for theirs in required if theirs not in found]
     if missing:
+        if any("\ufffd" in name for name in found):
+            _check_is_utf8(path)
         raise UserError(
             f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
             f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
@@ -111,6 +114,15 @@ def _named_columns(
 def _selected(scan: pl.LazyFrame, found: Mapping[str, str], only: pl.Expr | None) -> pl.LazyFrame:
     rows = scan.select(ROW, *(pl.col(theirs).alias(ours) for ours, theirs in found.items()))
     return rows if only is None else rows.filter(only)
+
+
+def _check_is_utf8(path: Path) -> None:
+    for first, block in blocks(path):
+        try:
+            block.decode()
+        except UnicodeDecodeError as error:
+            line = first + block.count(b"\n", 0, error.start)
+            raise UserError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
 
 
 def _without_long_rows(
