@@ -80,6 +80,30 @@ def test_units_of_time(tmp_path: Path, unit: str, at: str) -> None:
     assert found.events["timestamp"].item() == datetime(2020, 5, 5, 14, 8, 48, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("unit", "at", "doubted"),
+    [("ms", "1588687728", True), ("ms", "788918400000", False), ("s", "1588687728", False)],
+)
+def test_seconds_read_as_milliseconds_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, unit: str, at: str, doubted: bool
+) -> None:
+    (tmp_path / "log.csv").write_text(f"user_id,item_id,timestamp\nu,i,{at}\nu,j,7\n")
+    read(tmp_path, columns={}, time_unit=unit)
+    said = (
+        "the log ends on 1970-01-19, read in milliseconds; if its times are seconds, set "
+        "ingest.interactions.time_unit: s"
+    )
+    assert [record.getMessage() for record in caplog.records] == [said] * doubted
+
+
+def test_a_log_without_times_has_no_unit_to_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    read(tmp_path, columns=COLUMNS | {"time": None})
+    assert not caplog.records
+
+
 def test_a_log_without_times_is_of_one_time(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(LOG)
     found = read(tmp_path, columns=COLUMNS | {"time": None})

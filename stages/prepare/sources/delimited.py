@@ -3,17 +3,22 @@
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stages.core import tables
-from stages.core.log import UserError
+from stages.core.log import UserError, get_logger
 from stages.prepare.sources.json_lines import BadRows, blocks
+
+log = get_logger(__name__)
 
 LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
+EARLY = datetime(1995, 1, 1, tzinfo=UTC)
+"""A log that ends before was hardly of the web; its times may be seconds read as milliseconds."""
 ROW = "row"
 """The column that holds a row's place in its file, from 1."""
 
@@ -245,6 +250,23 @@ def time(column: str, kind: pl.DataType, unit: str) -> pl.Expr:
         since_1970 = value.cast(pl.Float64, strict=False) * {"s": 1000, "ms": 1}[unit]
         ms = since_1970.cast(pl.Int64, strict=False)
     return pl.when(ms.is_between(0, LATEST_MS)).then(ms).cast(tables.TIME)
+
+
+def doubt_unit(times: pl.Series, unit: str, parameter: str) -> None:
+    """Warn where milliseconds lie so early that they may be seconds.
+
+    Args:
+        times: of all events; not empty.
+        unit: in which they were read.
+        parameter: that says so.
+    """
+    last = times.max()
+    if unit == "ms" and isinstance(last, datetime) and last < EARLY:
+        log.warning(
+            "the log ends on %s, read in milliseconds; if its times are seconds, set %s: s",
+            last.date(),
+            parameter,
+        )
 
 
 def number(column: str) -> pl.Expr:

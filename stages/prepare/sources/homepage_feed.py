@@ -8,7 +8,15 @@ from stages.core import tables
 from stages.core.log import UserError, get_logger
 from stages.core.params import HomepageFeed, Ingest
 from stages.prepare.sources import Ingested
-from stages.prepare.sources.delimited import Column, good_rows, prefixed, read_columns, text, time
+from stages.prepare.sources.delimited import (
+    Column,
+    doubt_unit,
+    good_rows,
+    prefixed,
+    read_columns,
+    text,
+    time,
+)
 from stages.prepare.sources.described import described, item_table
 from stages.prepare.sources.found import required_files
 from stages.prepare.sources.json_lines import BadRows
@@ -42,6 +50,7 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     events = clicks(shown)
     if events.is_empty():
         raise UserError(f"{', '.join(map(str, logs))}: no click among {rows.height} rows")
+    doubt_unit(shown["timestamp"], settings.time_unit, f"{PARAMETER}.time_unit")
     users = shown.select(pl.col("user_id").unique().sort())
     of_items = [_tags(path, "item_id", ("iid", *ITEM_TAGS), settings, bad) for path in about_items]
     of_users = [_tags(path, "user_id", ("uid", *USER_TAGS), settings, bad) for path in about_users]

@@ -11,6 +11,7 @@ from stages.core.params import Event, Ingest, Interactions, ItemFile
 from stages.prepare.sources import Ingested
 from stages.prepare.sources.delimited import (
     Column,
+    doubt_unit,
     good_rows,
     number,
     prefixed,
@@ -48,6 +49,8 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     if not rows:
         raise UserError(f"{', '.join(map(str, paths))}: no row in the files")
     events = number_events(pl.concat(read).unique())
+    if settings.columns.time is not None:
+        doubt_unit(events["timestamp"], settings.time_unit, "ingest.interactions.time_unit")
     said = [_said(folder, about, bad) for about in settings.items]
     if bad.count:
         log.warning("left out %d bad rows in all", bad.count)
