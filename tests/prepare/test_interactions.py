@@ -173,6 +173,35 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
     ]
 
 
+def test_prices_that_are_no_numbers_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    prices = {"i1": "12.50", "i2": "12,50", "i3": "", "i4": "nan", "i5": "7"}
+    rows = "".join(f"{item};{price}\n" for item, price in prices.items())
+    (tmp_path / "said.txt").write_text(f"id;costs\n{rows}")
+    columns = {"item_id": "id", "price": "costs"}
+    found = read(tmp_path, items=[{"file": "said.txt", "columns": columns, "separator": ";"}]).items
+    known = found.filter(pl.col("item_id").str.starts_with("in_i"))
+    assert known["price"].to_list() == [12.5, None, None, None, 7.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the log ends on 1970-01-01, read in milliseconds; if its times are seconds, set "
+        "ingest.interactions.time_unit: s",
+        "2 prices in said.txt could not be read, such as '12,50'; write 12.50",
+    ]
+
+
+def test_names_of_a_file_that_is_no_table_do_not_garble_the_terminal(tmp_path: Path) -> None:
+    names = [f"\x1b[2J{'x' * 99}", *(f"café{place}" for place in range(49))]
+    (tmp_path / "log.csv").write_text(",".join(names) + "\n")
+    with pytest.raises(UserError) as refused:
+        read(tmp_path)
+    said = str(refused.value)
+    assert said.isprintable()
+    assert f"the file has \\x1b[2J{'x' * 56}, café0, " in said
+    assert "café38 and 10 more: correct" in said
+
+
 @pytest.mark.parametrize("rows", ["i,soap|bar|soap", "i,soap|bar\ni,bar|soap"])
 def test_a_category_counts_once(tmp_path: Path, rows: str) -> None:
     (tmp_path / "log.csv").write_text(LOG)

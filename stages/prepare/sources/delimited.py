@@ -19,6 +19,8 @@ LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
 EARLY = datetime(1995, 1, 1, tzinfo=UTC)
 """A log that ends before was hardly of the web; its times may be seconds read as milliseconds."""
+SHOWN_NAMES, SHOWN_CHARS = 40, 60
+"""Columns that a message names at the most, and characters of each."""
 ROW = "row"
 """The column that holds a row's place in its file, from 1."""
 
@@ -110,10 +112,17 @@ def _named_columns(
         if any("\ufffd" in name for name in found):
             _check_is_utf8(path)
         raise UserError(
-            f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
+            f"{path}: no column {', '.join(missing)}; the file has {_shown(list(found))}: "
             f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
         )
     return {ours: found[theirs] for ours, theirs in named.items() if theirs in found}
+
+
+def _shown(names: list[str]) -> str:
+    """The first names, cut short, without what a terminal would obey."""
+    shown = [repr(name[:SHOWN_CHARS])[1:-1] for name in names[:SHOWN_NAMES]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + f" and {more} more" * (more > 0)
 
 
 def _selected(scan: pl.LazyFrame, found: Mapping[str, str], only: pl.Expr | None) -> pl.LazyFrame:

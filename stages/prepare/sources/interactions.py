@@ -104,6 +104,17 @@ def _said(folder: Path, about: ItemFile, bad: BadRows) -> pl.DataFrame:
     for name in about.columns:
         if name == "categories":
             columns[name] = text(name).str.split(about.list_separator).fill_null([])
+        elif name == "price":
+            columns[name] = number(name)
         elif name != "item_id":
-            columns[name] = text(name).cast(tables.ITEMS.columns[name], strict=False)
+            columns[name] = text(name)
+    if "price" in columns:
+        lost = raw.filter(text("price").is_not_null() & number("price").is_null())["price"]
+        if len(lost):
+            log.warning(
+                "%d prices in %s could not be read, such as %r; write 12.50",
+                len(lost),
+                about.file,
+                lost[0],
+            )
     return raw.filter(pl.col("item_id").is_not_null()).select(**columns)
