@@ -2,13 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import bentoml
 from bentoml.exceptions import BadInput
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.publish.serving.requests import CheckedRequests, refusing
+
 BUNDLE = Path(os.environ.get("WINNOW_BUNDLE", Path(__file__).parent / "bundle"))
+if not (BUNDLE / "manifest.json").exists():  # Else each worker would fail, and be started anew.
+    raise SystemExit(
+        f"error: {BUNDLE} holds no bundle (manifest.json is missing); run `dvc repro bundle` or "
+        "name another folder in WINNOW_BUNDLE"
+    )
 
 
 class Hit(BaseModel):
@@ -54,6 +61,7 @@ class Search:
         self._recommender = Recommender.load(BUNDLE)
 
     @bentoml.api(route="/search")
+    @refusing
     def search(
         self,
         query: Annotated[str, Field(description="What is searched for, in words.")],
@@ -74,6 +82,7 @@ class Search:
         return Answer(bundle_id=manifest.bundle_id, items=self._hits(text_queries([query]), top_k))
 
     @bentoml.api(route="/recommend")
+    @refusing
     def recommend(
         self,
         history: Annotated[
@@ -123,6 +132,7 @@ class Search:
         )
 
     @bentoml.api(route="/similar")
+    @refusing
     def similar(
         self,
         item_id: Annotated[str, Field(description="The item that others shall go with.")],
@@ -149,6 +159,12 @@ class Search:
         most = self._recommender.manifest.max_top_k
         if not 1 <= top_k <= most:
             raise BadInput(f"top_k is {top_k}; it must lie in 1 to {most}")
+
+
+_service = cast("bentoml.Service", Search)  # BentoML types it as the class that it wraps.
+_service.add_asgi_middleware(
+    CheckedRequests, forms={method.route: method.input_spec for method in _service.apis.values()}
+)
 
 
 def _listed(found: Any) -> list[Hit]:

@@ -851,6 +851,12 @@ class Params(Section):
         for kind, names in (("retrievers", self.retrievers), ("rankers", self.rankers)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{kind} names one twice: {names}")
+        for name in self.retrievers:
+            if self.split.queries == "moments" and name not in READS_HISTORY:
+                raise ValueError(
+                    f"retriever {name!r} answers words, and with split.queries: moments nobody "
+                    "says any; take it from `retrievers`"
+                )
         if "sparse" in self.retrievers and not self.encoder.has_sparse:
             raise ValueError(
                 f"retriever 'sparse' needs an encoder with lexical weights (encoder.kind: bge_m3), "

@@ -27,6 +27,8 @@ def choose(
 ) -> tuple[Fusion, float]:
     """Choose the weights of largest NDCG@10 on valid; among equals those nearest to even.
 
+    A retriever that adds nothing to any valid query weighs 0.
+
     Args:
         parts: contributions of all retrievers, by this method, to any queries.
         valid: the valid queries.
@@ -36,10 +38,14 @@ def choose(
     Returns:
         the fusion, and its NDCG@10.
     """
-    grid = simplex(names, params.grid)
     even = evenly(names, params)
     if valid.is_empty():
         return even, float("nan")
+    asked = parts.numbers.query_ids.is_in(valid["query_id"].implode()).to_numpy()
+    adds = parts.values[asked[parts.query]].any(axis=0)
+    answering = [name for name, some in zip(sorted(names), adds, strict=True) if some] or names
+    none = dict.fromkeys(names, 0.0)
+    grid = [none | weights for weights in simplex(answering, params.grid)]
     targets = valid.select("query_id", item_id="targets")
     targets = targets.explode("item_id", empty_as_null=False).unique()
     means = ndcg_of_weights(even, parts, targets, grid)

@@ -8,7 +8,14 @@ import yaml
 from pydantic import BaseModel
 
 from stages.core.log import UserError
-from stages.core.params import Params, RankerName, RetrieverName, Section, load_params
+from stages.core.params import (
+    READS_HISTORY,
+    Params,
+    RankerName,
+    RetrieverName,
+    Section,
+    load_params,
+)
 
 
 def written(values: Any, folder: Path) -> Path:
@@ -39,6 +46,10 @@ def test_an_empty_file_of_parameters_is_the_defaults(tmp_path: Path) -> None:
         ({"finetune": {"lr": 1.0}}, r"finetune\.lr: .*less than or equal"),
         ({"retrievers": ["bm52"]}, r"retrievers\.0: .*'bm25'"),
         ({"retrievers": []}, "retrievers: .*at least 1"),
+        (
+            {"retrievers": ["popular", "bm25"], "split": {"queries": "moments"}},
+            "retriever 'bm25' answers words, and with split.queries: moments nobody says any; take",
+        ),
         ({"rankers": ["lightgbm", "lightgbm"]}, "rankers names one twice"),
         ({"split": {"train": 0.9, "valid": 0.1}}, r"split: train \+ valid must leave something"),
         ({"llm": {"base_url": "127.0.0.1:8000/v1"}}, r"llm\.base_url: .*valid URL"),
@@ -104,6 +115,11 @@ def test_a_missing_file_points_to_the_recipes(tmp_path: Path) -> None:
 def test_sparse_is_allowed_where_the_encoder_has_it(tmp_path: Path) -> None:
     values = {"retrievers": ["sparse"], "encoder": {"kind": "bge_m3"}}
     assert load_params(written(values, tmp_path)).retrievers == ["sparse"]
+
+
+def test_what_reads_histories_answers_moments(tmp_path: Path) -> None:
+    values = {"retrievers": list(READS_HISTORY), "split": {"queries": "moments"}}
+    assert load_params(written(values, tmp_path)).split.queries == "moments"
 
 
 def test_cut_offs_of_the_seed_are_valid(tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ def read(folder: Path, **params: Any) -> Ingested:
     return found
 
 
+def test_seconds_read_as_milliseconds_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, shop=f"1507227017,{U},{A},1\n")
+    read(tmp_path)
+    read(tmp_path, time_unit="s")
+    assert caplog.text.count("set ingest.homepage_feed.time_unit: s") == 1
+
+
 def test_what_was_shown_are_impressions_and_what_was_clicked_events(tmp_path: Path) -> None:
     write(tmp_path)
     found = read(tmp_path)

@@ -80,6 +80,30 @@ def test_units_of_time(tmp_path: Path, unit: str, at: str) -> None:
     assert found.events["timestamp"].item() == datetime(2020, 5, 5, 14, 8, 48, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("unit", "at", "doubted"),
+    [("ms", "1588687728", True), ("ms", "788918400000", False), ("s", "1588687728", False)],
+)
+def test_seconds_read_as_milliseconds_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, unit: str, at: str, doubted: bool
+) -> None:
+    (tmp_path / "log.csv").write_text(f"user_id,item_id,timestamp\nu,i,{at}\nu,j,7\n")
+    read(tmp_path, columns={}, time_unit=unit)
+    said = (
+        "the log ends on 1970-01-19, read in milliseconds; if its times are seconds, set "
+        "ingest.interactions.time_unit: s"
+    )
+    assert [record.getMessage() for record in caplog.records] == [said] * doubted
+
+
+def test_a_log_without_times_has_no_unit_to_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    read(tmp_path, columns=COLUMNS | {"time": None})
+    assert not caplog.records
+
+
 def test_a_log_without_times_is_of_one_time(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(LOG)
     found = read(tmp_path, columns=COLUMNS | {"time": None})
@@ -108,6 +132,11 @@ def test_a_bad_part_of_a_list_is_named_by_its_row(tmp_path: Path) -> None:
     columns = {k: v for k, v in COLUMNS.items() if k != "event"}
     with pytest.raises(UserError, match=r"sessions\.parquet:2: column 'what' is empty, expected"):
         read(tmp_path, columns=columns)
+
+
+def test_a_column_of_any_name_may_stand_beside_those_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("row,who,what,at,did\n1,7,i,1000,view\n")
+    assert read(tmp_path).events["item_id"].to_list() == ["in_i"]
 
 
 def test_names_with_space_around_them_are_found(tmp_path: Path) -> None:
@@ -149,6 +178,35 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
     ]
 
 
+def test_prices_that_are_no_numbers_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    prices = {"i1": "12.50", "i2": "12,50", "i3": "", "i4": "nan", "i5": "7"}
+    rows = "".join(f"{item};{price}\n" for item, price in prices.items())
+    (tmp_path / "said.txt").write_text(f"id;costs\n{rows}")
+    columns = {"item_id": "id", "price": "costs"}
+    found = read(tmp_path, items=[{"file": "said.txt", "columns": columns, "separator": ";"}]).items
+    known = found.filter(pl.col("item_id").str.starts_with("in_i"))
+    assert known["price"].to_list() == [12.5, None, None, None, 7.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the log ends on 1970-01-01, read in milliseconds; if its times are seconds, set "
+        "ingest.interactions.time_unit: s",
+        "2 prices in said.txt could not be read, such as '12,50'; write 12.50",
+    ]
+
+
+def test_names_of_a_file_that_is_no_table_do_not_garble_the_terminal(tmp_path: Path) -> None:
+    names = [f"\x1b[2J{'x' * 99}", *(f"café{place}" for place in range(49))]
+    (tmp_path / "log.csv").write_text(",".join(names) + "\n")
+    with pytest.raises(UserError) as refused:
+        read(tmp_path)
+    said = str(refused.value)
+    assert said.isprintable()
+    assert f"the file has \\x1b[2J{'x' * 56}, café0, " in said
+    assert "café38 and 10 more: correct" in said
+
+
 @pytest.mark.parametrize("rows", ["i,soap|bar|soap", "i,soap|bar\ni,bar|soap"])
 def test_a_category_counts_once(tmp_path: Path, rows: str) -> None:
     (tmp_path / "log.csv").write_text(LOG)
@@ -175,6 +233,87 @@ def test_a_bad_row_is_named_or_left_out(tmp_path: Path, row: str, said: str) -> 
     assert f"{tmp_path / 'log.csv'}:6: {said}" in str(refused.value)
     found = read(tmp_path, on_bad_row="skip")
     assert (found.bad_rows, found.events.height, found.rows) == (1, 3, 5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+def test_a_row_of_too_many_fields_is_named_or_left_out(
+    tmp_path: Path, packed: bool, break_: str
+) -> None:
+    rows = [
+        "",
+        "who,what,at,did",
+        '"7,a",i1,1000,view',
+        '"8\nb",i2,2000,view',
+        "",
+        "9,i3,3000,view,oops",
+        "9,i3,4000,view,",
+        "9,i4,5000,view",
+        "9,i5,soon,view",
+    ]
+    file = tmp_path / "log.csv"
+    file.write_bytes((gzip.compress if packed else bytes)(break_.join(rows).encode()))
+    with pytest.raises(UserError) as refused:
+        read(tmp_path)
+    # Seven lines, the name of a user being two.
+    assert str(refused.value).startswith(
+        f"{file}:7: 5 fields, expected 4, and quotes around a text that holds ','; correct or"
+    )
+    found = read(tmp_path, on_bad_row="skip")
+    assert found.events["item_id"].to_list() == ["in_i1", "in_i2", "in_i4"]
+    # Two too long, an empty one and one without a time.
+    assert (found.bad_rows, found.rows) == (4, 7)
+    with pytest.raises(UserError, match=rf"{file}:8: 5 fields.*bad line 2"):
+        read(tmp_path, on_bad_row="skip", max_bad_rows=1)
+
+
+def test_too_many_fields_without_a_header_and_about_items(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("u;i1;1\nu;i2;2;x\nu;i3;3\n")
+    (tmp_path / "said.txt").write_text("id,name\ni1,Soap, mild\ni3,Oil\n")
+    numbered = {ours: f"column_{place}" for place, ours in enumerate(("user", "item", "time"))}
+    about = {"file": "said.txt", "columns": {"item_id": "id", "title": "name"}}
+    options = {"columns": numbered, "header": False, "separator": ";", "items": [about]}
+    with pytest.raises(UserError, match=r"log\.csv:2: 4 fields, expected 3"):
+        read(tmp_path, **options)
+    found = read(tmp_path, on_bad_row="skip", **options)
+    assert found.items.select("item_id", "title").rows() == [("in_i1", None), ("in_i3", "Oil")]
+    assert found.bad_rows == 2
+
+
+def test_a_row_is_left_out_only_where_all_count_rows_alike(tmp_path: Path) -> None:
+    """What stands between carriage returns alone is one row to one reader, two to another."""
+    (tmp_path / "log.csv").write_bytes(LOG.encode() + b"7,i,5,view\r7,j,6,view\n7,k,7,view,x\n")
+    with pytest.raises(
+        UserError, match=r"log\.csv cannot be read \(6 rows or 7: .* line break is not"
+    ):
+        read(tmp_path, on_bad_row="skip")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        (LOG.encode() + "café,i,5,view\n".encode("latin-1"), 6),
+        (LOG.replace("did", "tâche").encode("cp1252"), 1),
+        (LOG.encode("utf-16"), 1),
+    ],
+)
+def test_text_that_is_not_utf_8_is_named_by_its_line(
+    tmp_path: Path, packed: bool, written: bytes, line: int
+) -> None:
+    file = tmp_path / "log.csv"
+    file.write_bytes((gzip.compress if packed else bytes)(written))
+    with pytest.raises(UserError, match=rf"{file}:{line}: not UTF-8; save the file as UTF-8"):
+        read(tmp_path, on_bad_row="skip")
+
+
+def test_a_quote_that_is_not_closed_is_no_row_of_too_many_fields(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG + '7,"i,5,view\n7,j,6,view\n')
+    with pytest.raises(
+        UserError, match=r"log\.csv cannot be read \(.*a quote is not closed"
+    ) as refused:
+        read(tmp_path, on_bad_row="skip")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

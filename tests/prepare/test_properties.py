@@ -124,7 +124,8 @@ def raw(tmp_path: Path) -> Path:
 def run_both(run_ingest: Any) -> Any:
     out = run_ingest("hm_retailrocket", hm_retailrocket={"parts": "retailrocket"})
     params = yaml.safe_load(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(yaml.safe_dump(params | {"split": {"queries": "moments"}}))
+    asked = {"retrievers": ["popular"], "split": {"queries": "moments"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params | asked))
     split.main(Path("params.yaml"))
     return out
 

@@ -36,7 +36,7 @@ def serving(checkout: Checkout, target: str, folder: Path) -> Iterator[httpx.Cli
         "BENTOML_HOME": str(checkout.folder.parent / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
-    written = checkout.folder.parent / "serve.log"
+    written = log_of(checkout)
     with written.open("w") as log:
         server = subprocess.Popen(
             [
@@ -62,6 +62,11 @@ def serving(checkout: Checkout, target: str, folder: Path) -> Iterator[httpx.Cli
         finally:
             server.terminate()
             server.wait(30)
+
+
+def log_of(checkout: Checkout) -> Path:
+    """Where `serving` writes what the server logs."""
+    return checkout.folder.parent / "serve.log"
 
 
 def _wait(client: httpx.Client, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -113,16 +118,33 @@ def test_search_answers(client: httpx.Client, small_run: Checkout) -> None:
         ({"query": "x" * 4001}, "4001 characters"),
         ({"query": "serum", "top_k": 0}, "top_k is 0"),
         ({"query": "serum", "top_k": 21}, "1 to 20"),
-        ({"query": "serum", "top_k": "many"}, "top_k"),
-        ({"top_k": 3}, "query"),
+        ({"query": "serum", "top_k": "many"}, "top_k is 'many', expected a whole number"),
+        ({"query": "serum", "topk": 3}, "'topk' is no field; did you mean top_k?"),
+        ({"top_k": 3}, "query is missing"),
     ],
 )
-def test_bad_requests_are_400_with_a_reason(
-    client: httpx.Client, request_body: dict[str, object], reason: str
+def test_bad_requests_are_400_with_a_reason_and_no_traceback(
+    client: httpx.Client, small_run: Checkout, request_body: dict[str, object], reason: str
 ) -> None:
     answer = client.post("/search", json=request_body)
     assert answer.status_code == 400
-    assert reason in answer.text
+    assert reason in answer.json()["error"]
+    assert "Traceback" not in log_of(small_run).read_text()
+
+
+def test_without_a_bundle_the_service_ends_with_one_sentence(tmp_path: Path) -> None:
+    served = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve", "service:Search"],
+        env=os.environ | {"WINNOW_BUNDLE": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert served.returncode == 1
+    said = served.stderr.splitlines()
+    assert said[-1].startswith(f"error: {tmp_path} holds no bundle (manifest.json is missing)")
+    assert "Traceback" not in served.stderr
 
 
 def test_health_and_metrics(client: httpx.Client) -> None:

@@ -85,6 +85,23 @@ def test_without_valid_queries_weights_are_even() -> None:
     assert np.isnan(figure)
 
 
+@pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
+@pytest.mark.parametrize("split", ["test", "none"])
+def test_a_retriever_that_answers_no_valid_query_weighs_nothing(method: str, split: str) -> None:
+    answered = {query: found for query, found in RIGHT.items() if SPLITS[query[0]] == split}
+    mine = candidates({"mute": answered, "right": RIGHT, "same": RIGHT})
+    valid = queries().filter(split="valid")
+    params = Blend.model_validate({"method": method, "grid": 2})
+    fusion, _ = chosen(mine, valid, ["mute", "right", "same"], params)
+    assert fusion.weights == {"mute": 0.0, "right": 0.5, "same": 0.5}
+
+
+def test_where_none_answers_weights_are_even() -> None:
+    valid = queries().filter(split="valid")
+    fusion, figure = chosen(candidates({"x": {}}), valid, ["x", "y"], Blend(grid=2))
+    assert (fusion.weights, figure) == ({"x": 0.5, "y": 0.5}, 0.0)
+
+
 def test_a_target_named_twice_counts_once() -> None:
     mine = candidates({"right": RIGHT})
     valid = queries().filter(split="valid")

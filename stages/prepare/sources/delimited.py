@@ -2,19 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stages.core import tables
-from stages.core.log import UserError
+from stages.core.log import UserError, get_logger
+from stages.prepare.sources.csv_files import check_is_utf8, long_rows, scan_csv
 from stages.prepare.sources.json_lines import BadRows
+
+log = get_logger(__name__)
 
 LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
-ROW = "row"
-"""The column that holds a row's place in its file, from 1."""
+EARLY = datetime(1995, 1, 1, tzinfo=UTC)
+"""A log that ends before was hardly of the web; its times may be seconds read as milliseconds."""
+SHOWN_NAMES, SHOWN_CHARS = 40, 60
+"""Columns that a message names at the most, and characters of each."""
+ROW = "row of the file"
+"""The column that holds a row's place in its file, from 1; no file's own is called so."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ def read_columns(
     path: Path,
     named: Mapping[Any, str],
     parameter: str,
+    bad: BadRows,
     separator: str = ",",
     header: bool = True,
     optional: bool = False,
@@ -49,6 +58,7 @@ def read_columns(
         path: CSV, also compressed, or parquet. A list is a row for each of what is in it.
         named: our names to the file's; `column_0` and so on in a file without a header.
         parameter: where the columns are given, for messages.
+        bad: counts rows of more fields than the first has, or refuses them.
         separator: between columns of CSV.
         header: whether the first line of CSV names the columns.
         optional: a column that is not there is left out, but for the first.
@@ -58,39 +68,60 @@ def read_columns(
         `ROW`, then the columns.
 
     Raises:
-        UserError: the file cannot be read, or a column is missing.
+        UserError: the file cannot be read, a column is missing, or `bad` refuses a row.
     """
+    is_csv = path.suffix != ".parquet"
     try:
-        if path.suffix == ".parquet":
-            first, scan = 1, pl.scan_parquet(path, glob=False)
-        else:
-            first, scan = (
-                1 + header,
-                pl.scan_csv(
-                    path, separator=separator, has_header=header, infer_schema=False, glob=False
-                ),
-            )
-        found = {name.strip(): name for name in scan.collect_schema()}
-        required = list(named.values())[: 1 if optional else None]
-        missing = [theirs for theirs in required if theirs not in found]
-        if missing:
-            raise UserError(
-                f"{path}: no column {', '.join(missing)}; the file has {', '.join(found)}: "
-                f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
-            )
-        scan = scan.with_row_index(ROW, first).select(
-            ROW,
-            *(
-                pl.col(found[theirs]).alias(ours)
-                for ours, theirs in named.items()
-                if theirs in found
-            ),
-        )
-        rows = (scan if only is None else scan.filter(only)).collect()
+        scan = scan_csv(path, separator, header) if is_csv else pl.scan_parquet(path, glob=False)
+        scan = scan.with_row_index(ROW, 1 + (header and is_csv))
+        found = _named_columns(path, scan, named, parameter, optional)
+        try:
+            rows = _selected(scan, found, only).collect()
+        except pl.exceptions.ComputeError:
+            if not is_csv:
+                raise
+            check_is_utf8(path)
+            fields = len(scan.collect_schema()) - 1
+            long = long_rows(path, separator, header, fields, bad)
+            scan = scan_csv(path, separator, header, truncate=bool(long))
+            scan = scan.with_row_index(ROW, 1 + header).filter(~pl.col(ROW).is_in(long))
+            rows = _selected(scan, found, only).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); correct the file or its name") from error
+        reason = " ".join(str(error).split("\n\n")[0].split())  # Polars goes on with its options.
+        raise UserError(
+            f"{path} cannot be read ({reason}); correct the file or its name"
+        ) from error
     lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
     return rows.explode(lists) if lists else rows
+
+
+def _named_columns(
+    path: Path, scan: pl.LazyFrame, named: Mapping[Any, str], parameter: str, optional: bool
+) -> dict[str, str]:
+    """Our names to those of the scan, which may stand between spaces."""
+    found = {name.strip(): name for name in scan.collect_schema() if name != ROW}
+    required = list(named.values())[: 1 if optional else None]
+    missing = [theirs for theirs in required if theirs not in found]
+    if missing:
+        if any("\ufffd" in name for name in found):
+            check_is_utf8(path)
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}; the file has {_shown(list(found))}: "
+            f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
+        )
+    return {ours: found[theirs] for ours, theirs in named.items() if theirs in found}
+
+
+def _shown(names: list[str]) -> str:
+    """The first names, cut short, without what a terminal would obey."""
+    shown = [repr(name[:SHOWN_CHARS])[1:-1] for name in names[:SHOWN_NAMES]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + f" and {more} more" * (more > 0)
+
+
+def _selected(scan: pl.LazyFrame, found: Mapping[str, str], only: pl.Expr | None) -> pl.LazyFrame:
+    rows = scan.select(ROW, *(pl.col(theirs).alias(ours) for ours, theirs in found.items()))
+    return rows if only is None else rows.filter(only)
 
 
 def good_rows(
@@ -175,6 +206,23 @@ def time(column: str, kind: pl.DataType, unit: str) -> pl.Expr:
         since_1970 = value.cast(pl.Float64, strict=False) * {"s": 1000, "ms": 1}[unit]
         ms = since_1970.cast(pl.Int64, strict=False)
     return pl.when(ms.is_between(0, LATEST_MS)).then(ms).cast(tables.TIME)
+
+
+def doubt_unit(times: pl.Series, unit: str, parameter: str) -> None:
+    """Warn where milliseconds lie so early that they may be seconds.
+
+    Args:
+        times: of all events; not empty.
+        unit: in which they were read.
+        parameter: that says so.
+    """
+    last = times.max()
+    if unit == "ms" and isinstance(last, datetime) and last < EARLY:
+        log.warning(
+            "the log ends on %s, read in milliseconds; if its times are seconds, set %s: s",
+            last.date(),
+            parameter,
+        )
 
 
 def number(column: str) -> pl.Expr:

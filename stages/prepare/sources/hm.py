@@ -119,7 +119,7 @@ def _user_id() -> Column:
 def _transactions(path: Path, bad: BadRows) -> pl.DataFrame:
     """Read units sold."""
     names = ("customer_id", "article_id", "t_dat", "price", "sales_channel_id")
-    raw = _read(path, names, "transactions")
+    raw = _read(path, names, "transactions", bad)
     columns = {
         "user_id": _user_id(),
         "item_id": _article_id(),
@@ -143,7 +143,7 @@ def _transactions(path: Path, bad: BadRows) -> pl.DataFrame:
 def _articles(path: Path, bad: BadRows) -> pl.DataFrame:
     """Read item_id, title, description, categories and attributes; what is not said is null."""
     names = ("article_id", "prod_name", "detail_desc", *CATEGORIES, *ATTRIBUTES)
-    raw = _read(path, names, "articles", optional=True)
+    raw = _read(path, names, "articles", bad, optional=True)
     raw = raw.with_columns(
         pl.lit(None, pl.String).alias(name) for name in names if name not in raw.columns
     )
@@ -166,7 +166,7 @@ def _articles(path: Path, bad: BadRows) -> pl.DataFrame:
 def _customers(path: Path, bad: BadRows) -> pl.DataFrame:
     """Read user_id, age, age_band and what customers subscribed to."""
     names = ("customer_id", "age", "club_member_status", "fashion_news_frequency")
-    raw = _read(path, names, "customers")
+    raw = _read(path, names, "customers", bad)
     age = number("age")
     columns = {
         "user_id": _user_id(),
@@ -190,7 +190,9 @@ def age_band(column: str) -> pl.Expr:
     return pl.when(age < 20).then(pl.lit("under 20")).when(age.is_not_null()).then(band)
 
 
-def _read(path: Path, names: Sequence[str], which: str, optional: bool = False) -> pl.DataFrame:
+def _read(
+    path: Path, names: Sequence[str], which: str, bad: BadRows, optional: bool = False
+) -> pl.DataFrame:
     return read_columns(
-        path, {name: name for name in names}, f"{PARAMETER}.{which}", optional=optional
+        path, {name: name for name in names}, f"{PARAMETER}.{which}", bad, optional=optional
     )

@@ -8,7 +8,15 @@ from stages.core import tables
 from stages.core.log import UserError, get_logger
 from stages.core.params import HomepageFeed, Ingest
 from stages.prepare.sources import Ingested
-from stages.prepare.sources.delimited import Column, good_rows, prefixed, read_columns, text, time
+from stages.prepare.sources.delimited import (
+    Column,
+    doubt_unit,
+    good_rows,
+    prefixed,
+    read_columns,
+    text,
+    time,
+)
 from stages.prepare.sources.described import described, item_table
 from stages.prepare.sources.found import required_files
 from stages.prepare.sources.json_lines import BadRows
@@ -42,6 +50,7 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     events = clicks(shown)
     if events.is_empty():
         raise UserError(f"{', '.join(map(str, logs))}: no click among {rows.height} rows")
+    doubt_unit(shown["timestamp"], settings.time_unit, f"{PARAMETER}.time_unit")
     users = shown.select(pl.col("user_id").unique().sort())
     of_items = [_tags(path, "item_id", ("iid", *ITEM_TAGS), settings, bad) for path in about_items]
     of_users = [_tags(path, "user_id", ("uid", *USER_TAGS), settings, bad) for path in about_users]
@@ -86,7 +95,7 @@ def impression_table(shown: pl.DataFrame) -> pl.DataFrame:
 
 def _log(path: Path, settings: HomepageFeed, bad: BadRows) -> pl.DataFrame:
     named = _named(LOG, settings)
-    raw = read_columns(path, named, PARAMETER, settings.separator, settings.header)
+    raw = read_columns(path, named, PARAMETER, bad, settings.separator, settings.header)
     click = tables.IMPRESSIONS.columns["click"]
     columns = {
         "user_id": Column("uid", prefixed(PREFIX, text("uid")), "an id"),
@@ -110,7 +119,7 @@ def _tags(
 ) -> pl.DataFrame:
     """Read an id of ours, named `key`, and the tags behind it, as text."""
     named = _named(names, settings)
-    raw = read_columns(path, named, PARAMETER, settings.separator, settings.header)
+    raw = read_columns(path, named, PARAMETER, bad, settings.separator, settings.header)
     columns = {key: Column(names[0], prefixed(PREFIX, text(names[0])), "an id")} | {
         tag: Column(tag, text(tag), "text", optional=True) for tag in names[1:]
     }

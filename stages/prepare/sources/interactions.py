@@ -11,6 +11,7 @@ from stages.core.params import Event, Ingest, Interactions, ItemFile
 from stages.prepare.sources import Ingested
 from stages.prepare.sources.delimited import (
     Column,
+    doubt_unit,
     good_rows,
     number,
     prefixed,
@@ -48,10 +49,13 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
     if not rows:
         raise UserError(f"{', '.join(map(str, paths))}: no row in the files")
     events = number_events(pl.concat(read).unique())
+    if settings.columns.time is not None:
+        doubt_unit(events["timestamp"], settings.time_unit, "ingest.interactions.time_unit")
+    said = [_said(folder, about, bad) for about in settings.items]
     if bad.count:
         log.warning("left out %d bad rows in all", bad.count)
     return Ingested(
-        items=item_table([_said(folder, about) for about in settings.items], events["item_id"]),
+        items=item_table(said, events["item_id"]),
         users=events.select(pl.col("user_id").unique().sort()),
         events=events,
         impressions=pl.DataFrame(schema=tables.IMPRESSIONS.columns),
@@ -64,7 +68,8 @@ def ingest(options: Ingest, folder: Path) -> Ingested:
 def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
     """Read a file's good rows: user_id, item_id, timestamp, event, value."""
     named = {ours: theirs for ours, theirs in settings.columns.model_dump().items() if theirs}
-    raw = read_columns(path, named, "ingest.interactions", settings.separator, settings.header)
+    separator, header = settings.separator, settings.header
+    raw = read_columns(path, named, "ingest.interactions", bad, separator, header)
     kinds = tables.EVENTS.columns["event"]
     at = pl.lit(0, pl.Int64).cast(tables.TIME)
     if "time" in named:
@@ -85,13 +90,13 @@ def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
     return good_rows(path, raw, columns, bad, named)
 
 
-def _said(folder: Path, about: ItemFile) -> pl.DataFrame:
+def _said(folder: Path, about: ItemFile, bad: BadRows) -> pl.DataFrame:
     """Read a file about items: item_id first, then the columns that it is said to have."""
     parameter = "ingest.interactions.items"
     paths = required_files(folder, [about.file], parameter)
     raw = pl.concat(
         [
-            read_columns(path, about.columns, parameter, about.separator, about.header)
+            read_columns(path, about.columns, parameter, bad, about.separator, about.header)
             for path in paths
         ]
     )
@@ -99,6 +104,17 @@ def _said(folder: Path, about: ItemFile) -> pl.DataFrame:
     for name in about.columns:
         if name == "categories":
             columns[name] = text(name).str.split(about.list_separator).fill_null([])
+        elif name == "price":
+            columns[name] = number(name)
         elif name != "item_id":
-            columns[name] = text(name).cast(tables.ITEMS.columns[name], strict=False)
+            columns[name] = text(name)
+    if "price" in columns:
+        lost = raw.filter(text("price").is_not_null() & number("price").is_null())["price"]
+        if len(lost):
+            log.warning(
+                "%d prices in %s could not be read, such as %r; write 12.50",
+                len(lost),
+                about.file,
+                lost[0],
+            )
     return raw.filter(pl.col("item_id").is_not_null()).select(**columns)

@@ -78,7 +78,7 @@ def category_paths(path: Path, bad: BadRows) -> list[tuple[str, str]]:
         UserError: a category is above itself, or a row is bad.
     """
     named = {"category": "categoryid", "parent": "parentid"}
-    raw = read_columns(path, named, f"{PARAMETER}.category_tree")
+    raw = read_columns(path, named, f"{PARAMETER}.category_tree", bad)
     columns = {
         "category": Column("category", text("category"), "an id"),
         "parent": Column("parent", text("parent"), "an id", optional=True),
@@ -108,7 +108,7 @@ def _events(path: Path, bad: BadRows) -> pl.DataFrame:
         "event": "event",
         "transaction": "transactionid",
     }
-    raw = read_columns(path, named, f"{PARAMETER}.events")
+    raw = read_columns(path, named, f"{PARAMETER}.events", bad)
     kind = tables.EVENTS.columns["event"]
     columns = {
         "user_id": Column("user", prefixed(PREFIX, text("user")), "an id"),
@@ -128,7 +128,7 @@ def _properties(path: Path, names: list[str], bad: BadRows) -> pl.DataFrame:
     """Read the values of the properties that are named; the other rows are not looked at."""
     named = {"item": "itemid", "time": "timestamp", "name": "property", "value": "value"}
     wanted = text("name").is_in(names) | text("name").is_null()
-    raw = read_columns(path, named, f"{PARAMETER}.item_properties", only=wanted)
+    raw = read_columns(path, named, f"{PARAMETER}.item_properties", bad, only=wanted)
     columns = {
         "item_id": Column("item", prefixed(PREFIX, text("item")), "an id"),
         "timestamp": _time(raw),

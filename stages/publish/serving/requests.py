@@ -1,0 +1,108 @@
+"""What a request says, checked before it is answered: a 400 of one sentence where it is wrong."""
+
+import json
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from bentoml.exceptions import BadInput
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXPECTED = {"string": "a text", "int": "a whole number", "list": "a list"}
+"""By how the names of pydantic's errors begin, `int_parsing` and others."""
+SHOWN = 60
+"""Characters of a wrong value that are quoted."""
+
+
+class CheckedRequests:
+    """ASGI middleware that refuses a body which is not as the form of its route says.
+
+    Args:
+        app: what answers all other requests.
+        forms: by route, the fields of a request; what is not among them is refused too.
+    """
+
+    def __init__(self, app: ASGIApp, forms: Mapping[str, type[BaseModel]]) -> None:
+        self._app = app
+        self._forms = forms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of a form, or hand it on."""
+        form = self._forms.get(scope.get("path", ""))
+        if form is None or scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+            return
+        body = await Request(scope, receive).body()
+        wrong = what_is_wrong(body, form)
+        if wrong is not None:
+            await refusal(wrong)(scope, receive, send)
+            return
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, again, send)
+
+
+def refusing(answer: Callable[P, R]) -> Callable[P, R | JSONResponse]:
+    """Let `BadInput` be an answer of status 400; BentoML would log it as a failure of ours."""
+
+    @wraps(answer)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> R | JSONResponse:
+        try:
+            return answer(*args, **kwargs)
+        except BadInput as error:
+            return refusal(str(error))
+
+    return answered
+
+
+def refusal(reason: str) -> JSONResponse:
+    """The answer that says why there is none."""
+    return JSONResponse({"error": reason}, status_code=400)
+
+
+def what_is_wrong(body: bytes, form: type[BaseModel]) -> str | None:
+    """Say in one sentence what is wrong with the body of a request; None where nothing is.
+
+    Args:
+        body: JSON; nothing stands for an object without fields.
+        form: the fields that it may have, and must.
+    """
+    fields = list(form.model_fields)
+    try:
+        sent = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        return f"the body is not JSON ({error}); send an object with {', '.join(fields)}"
+    if not isinstance(sent, dict):
+        return f"the body is {_shown(sent)}; send a JSON object with {', '.join(fields)}"
+    for name in sent:
+        if name not in fields:
+            near = get_close_matches(name, fields, 1)
+            return f"{name[:SHOWN]!r} is no field; " + (
+                f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}"
+            )
+    try:
+        form.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0])
+        if problem["type"] == "missing":
+            return f"{field} is missing; send it: {form.model_fields[field].description}"
+        place = "".join(f"[{part}]" for part in problem["loc"][1:] if isinstance(part, int))
+        expected = EXPECTED.get(problem["type"].split("_")[0], problem["msg"])
+        return f"{field}{place} is {_shown(problem['input'])}, expected {expected}"
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
