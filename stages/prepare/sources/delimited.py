@@ -1,7 +1,6 @@
 """CSV and parquet files by their columns' names; a row that does not fit is named or left out."""
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ import polars as pl
 
 from stages.core import tables
 from stages.core.log import UserError, get_logger
-from stages.prepare.sources.json_lines import BadRows, blocks
+from stages.prepare.sources.csv_files import check_is_utf8, long_rows, scan_csv
+from stages.prepare.sources.json_lines import BadRows
 
 log = get_logger(__name__)
 
@@ -21,8 +21,8 @@ EARLY = datetime(1995, 1, 1, tzinfo=UTC)
 """A log that ends before was hardly of the web; its times may be seconds read as milliseconds."""
 SHOWN_NAMES, SHOWN_CHARS = 40, 60
 """Columns that a message names at the most, and characters of each."""
-ROW = "row"
-"""The column that holds a row's place in its file, from 1."""
+ROW = "row of the file"
+"""The column that holds a row's place in its file, from 1; no file's own is called so."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_columns(
     """
     is_csv = path.suffix != ".parquet"
     try:
-        scan = _scan_csv(path, separator, header) if is_csv else pl.scan_parquet(path, glob=False)
+        scan = scan_csv(path, separator, header) if is_csv else pl.scan_parquet(path, glob=False)
         scan = scan.with_row_index(ROW, 1 + (header and is_csv))
         found = _named_columns(path, scan, named, parameter, optional)
         try:
@@ -80,25 +80,19 @@ def read_columns(
         except pl.exceptions.ComputeError:
             if not is_csv:
                 raise
-            _check_is_utf8(path)
+            check_is_utf8(path)
             fields = len(scan.collect_schema()) - 1
-            scan = _without_long_rows(path, separator, header, fields, bad)
+            long = long_rows(path, separator, header, fields, bad)
+            scan = scan_csv(path, separator, header, truncate=bool(long))
+            scan = scan.with_row_index(ROW, 1 + header).filter(~pl.col(ROW).is_in(long))
             rows = _selected(scan, found, only).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); correct the file or its name") from error
+        reason = " ".join(str(error).split("\n\n")[0].split())  # Polars goes on with its options.
+        raise UserError(
+            f"{path} cannot be read ({reason}); correct the file or its name"
+        ) from error
     lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
     return rows.explode(lists) if lists else rows
-
-
-def _scan_csv(path: Path, separator: str, header: bool, truncate: bool = False) -> pl.LazyFrame:
-    return pl.scan_csv(
-        path,
-        separator=separator,
-        has_header=header,
-        infer_schema=False,
-        glob=False,
-        truncate_ragged_lines=truncate,
-    )
 
 
 def _named_columns(
@@ -110,7 +104,7 @@ def _named_columns(
     missing = [theirs for theirs in required if theirs not in found]
     if missing:
         if any("\ufffd" in name for name in found):
-            _check_is_utf8(path)
+            check_is_utf8(path)
         raise UserError(
             f"{path}: no column {', '.join(missing)}; the file has {_shown(list(found))}: "
             f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
@@ -128,53 +122,6 @@ def _shown(names: list[str]) -> str:
 def _selected(scan: pl.LazyFrame, found: Mapping[str, str], only: pl.Expr | None) -> pl.LazyFrame:
     rows = scan.select(ROW, *(pl.col(theirs).alias(ours) for ours, theirs in found.items()))
     return rows if only is None else rows.filter(only)
-
-
-def _check_is_utf8(path: Path) -> None:
-    for first, block in blocks(path):
-        try:
-            block.decode()
-        except UnicodeDecodeError as error:
-            line = first + block.count(b"\n", 0, error.start)
-            raise UserError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
-
-
-def _without_long_rows(
-    path: Path, separator: str, header: bool, fields: int, bad: BadRows
-) -> pl.LazyFrame:
-    """Scan a file without its rows of more than `fields` fields, which are named to `bad`.
-
-    Raises:
-        UserError: `bad` refuses a row.
-        ComputeError: too long rows are not what is wrong with the file.
-    """
-    long, records, before = [], 0, 0
-    reader = csv.reader(_lines(path), delimiter=separator)
-    try:
-        for record in reader:
-            # Polars counts empty lines, but for those above the first row.
-            records += bool(record or records)
-            if len(record) > fields:
-                said = (
-                    f"{len(record)} fields, expected {fields}, and quotes around a text that "
-                    f"holds {separator!r}"
-                )
-                bad.add(path, before + 1, said)
-                long.append(records)
-            before = reader.line_num
-    except csv.Error as error:
-        raise pl.exceptions.ComputeError(f"line {reader.line_num}: {error}") from error
-    scan = _scan_csv(path, separator, header, truncate=bool(long))
-    rows = scan.select(pl.len()).collect().item()
-    if rows != records - header:
-        raise pl.exceptions.ComputeError(f"{rows} or {records - header} rows, as one takes quotes")
-    return scan.with_row_index(ROW, 1 + header).filter(~pl.col(ROW).is_in(long))
-
-
-def _lines(path: Path) -> Iterator[str]:
-    for _, block in blocks(path):
-        for line in block.splitlines(keepends=True):
-            yield line.decode(errors="replace")
 
 
 def good_rows(
