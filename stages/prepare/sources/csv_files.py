@@ -62,8 +62,8 @@ def long_rows(path: Path, separator: str, header: bool, fields: int, bad: BadRow
     rows = scan_csv(path, separator, header, truncate=True).select(pl.len()).collect().item()
     if rows != records - header:
         raise pl.exceptions.ComputeError(
-            f"{rows} rows or {records - header}: a quote is not closed, or a text that holds one or "
-            "a line break is not in quotes"
+            f"{rows} rows or {records - header}: a quote is not closed, or a text that holds one "
+            "or a line break is not in quotes"
         )
     return long
 
