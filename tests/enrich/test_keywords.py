@@ -43,7 +43,7 @@ def review_frame(texts: list[str]) -> pl.DataFrame:
 def read_by_server(
     server: ChatServer, store_file: Path, texts: list[str], **settings: Any
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=4)
+    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=1)
     keywords = Keywords.model_validate({"backend": "openai"} | settings)
     with Store(store_file) as store:
         return read_keywords(review_frame(texts), keywords, llm, store)

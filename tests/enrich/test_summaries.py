@@ -36,7 +36,7 @@ def described_frame(descriptions: list[str | None]) -> pl.DataFrame:
 def summarised_by_server(
     server: ChatServer, store_file: Path, descriptions: list[str | None], **settings: Any
 ) -> tuple[pl.DataFrame, Tally]:
-    llm = Llm(model="tiny", base_url=server.url, max_retries=0)
+    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=1)
     with Store(store_file) as store:
         return ask_summaries(
             described_frame(descriptions),

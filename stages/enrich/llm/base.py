@@ -23,8 +23,9 @@ class Reply:
         problem: why the text cannot be what was asked for, as far as the backend knows:
             "refusal", "cut off", "content filter", "stopped" or "rejected", perhaps with ": " and
             more.
-        tokens_in: tokens of the conversation, as the model counts them.
-        tokens_out: tokens of the answer.
+        tokens_in: tokens of the conversation, as the model counts them; of one that was rejected,
+            those of `SMALLEST` where that was asked for its sake.
+        tokens_out: tokens of the answer to it.
         seconds: from the reply before it, or the first question, until it came: over many replies
             their mean is the time that one takes at the concurrency there was. Null in entries of
             stores that were written before it was measured.

@@ -2,7 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.core.log import UserError
@@ -14,6 +17,30 @@ _KEPT = "what was answered so far is kept"
 _OLLAMA_MISSES = re.compile(r"model ['\"\\]+\S+ not found")
 """Ollama's words for a model that was not pulled, with either of its kinds of quotation marks."""
 
+_BELIEVED = 100
+"""Prompts that a server may refuse one after another until it must show again that it answers."""
+
+
+@dataclass
+class _Round:
+    """One call of `OpenaiServer.answer`.
+
+    Attributes:
+        client: of the server.
+        waiting: positions and conversations that nobody has sent yet.
+        schema: that the model is held to.
+        max_tokens: the longest answer.
+        take: what becomes of replies.
+        checking: asyncio.Lock, held by who asks whether the server answers at all.
+    """
+
+    client: Any
+    waiting: deque[tuple[int, Conversation]]
+    schema: dict[str, Any]
+    max_tokens: int
+    take: Callable[[int, Reply], None]
+    checking: Any
+
 
 class OpenaiServer:
     """Asks `llm.concurrency` conversations at once, one request each.
@@ -21,13 +48,16 @@ class OpenaiServer:
     A connection error, a timeout, 408, 409, 429 and 5xx are tried again `llm.max_retries` times
     after 0.5 to 8 seconds, doubling, with jitter, or when Retry-After says (up to two minutes).
     A server that then has still not answered ends the run. A prompt that the server refuses to
-    take (too long for the model, say) is recorded and the run goes on.
+    take (too long for the model, say) is recorded and the run goes on, once the server is known to
+    answer others.
     """
 
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
         self.max_tokens = settings.max_tokens
         self._settings = settings
+        self._answered_at = 0.0
+        self._refused = _BELIEVED  # In a row; of a server not heard yet nothing is believed.
 
     def load(self) -> None:
         """Have Ollama load the model for `llm.keep_alive`; any other server has loaded its own.
@@ -90,45 +120,50 @@ class OpenaiServer:
         import asyncio
 
         async with self._client() as client:
-            waiting = enumerate(conversations)
+            waiting = deque(enumerate(conversations))
+            one = _Round(client, waiting, schema, max_tokens, take, asyncio.Lock())
             workers = min(self._settings.concurrency, len(conversations))
-            await asyncio.gather(
-                *(self._work(client, waiting, schema, max_tokens, take) for _ in range(workers))
-            )
+            await asyncio.gather(*(self._work(one) for _ in range(workers)))
 
-    async def _work(
-        self,
-        client: Any,
-        waiting: Iterator[tuple[int, Conversation]],
-        schema: dict[str, Any],
-        max_tokens: int,
-        take: Callable[[int, Reply], None],
-    ) -> None:
-        for position, conversation in waiting:
-            take(position, await self._reply(client, conversation, schema, max_tokens))
+    async def _work(self, one: _Round) -> None:
+        while one.waiting:
+            position, conversation = one.waiting.popleft()
+            one.take(position, await self._reply(one, conversation))
 
-    async def _reply(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
-    ) -> Reply:
+    async def _reply(self, one: _Round, conversation: Conversation) -> Reply:
         import openai
 
+        sent = time.monotonic()
         try:
-            return await self._complete(client, conversation, schema, max_tokens)
+            return await self._complete(one, conversation, one.max_tokens)
         except openai.APIStatusError as error:
             if error.status_code not in {400, 413, 422, 500}:
                 raise self._explain(error) from error
             try:
-                await self._complete(client, SMALLEST, schema, self.max_tokens)
+                checked = await self._check(one, sent, error.status_code)
             except (openai.OpenAIError, ValueError) as also:
                 raise self._explain(also) from error
-            return Reply(None, readable(f"rejected: {_said(error)}"))
+            return replace(checked, text=None, problem=readable(f"rejected: {_said(error)}"))
         except (openai.OpenAIError, ValueError) as error:
             raise self._explain(error) from error
 
-    async def _complete(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
-    ) -> Reply:
-        completion = await client.chat.completions.create(
+    async def _check(self, one: _Round, sent: float, status: int) -> Reply:
+        """Return what it cost to see that the server answers, after it refused what was sent then.
+
+        An answer that came since tells it. So does any that came before, where the server finds
+        fault with the request (4xx), and not where it may itself have broken. Else it is asked
+        `SMALLEST`, by one worker for all who wait.
+        """
+        async with one.checking:
+            believed = status < 500 and self._refused < _BELIEVED
+            checked = Reply(None)
+            if not believed and self._answered_at <= sent:
+                checked = await self._complete(one, SMALLEST, self.max_tokens)
+            self._refused += 1
+            return checked
+
+    async def _complete(self, one: _Round, conversation: Conversation, max_tokens: int) -> Reply:
+        completion = await one.client.chat.completions.create(
             model=self.model,
             messages=conversation,
             temperature=0,
@@ -136,12 +171,13 @@ class OpenaiServer:
             # Not "strict": OpenAI's strict mode knows no maxLength; vLLM and Ollama always are.
             response_format={
                 "type": "json_schema",
-                "json_schema": {"name": schema.get("title", "answer"), "schema": schema},
+                "json_schema": {"name": one.schema.get("title", "answer"), "schema": one.schema},
             },
         )
         choices = getattr(completion, "choices", None)
         if not choices:
             raise ValueError(f"it answered {str(completion)[:80]!r}")
+        self._answered_at, self._refused = time.monotonic(), 0
         message, ending = choices[0].message, choices[0].finish_reason
         refusal = getattr(message, "refusal", None)
         problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stages.core.log import UserError, get_logger
@@ -26,6 +27,7 @@ class InProcessVllm:
         self.max_tokens = settings.max_tokens
         self._settings = settings
         self._engine: Any = None
+        self._has_answered = False
 
     def load(self) -> None:
         """Load the model, unless it is loaded; see `Backend.load`."""
@@ -101,8 +103,11 @@ class InProcessVllm:
                 ) from error
             if len(batch) > 1:
                 return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
-            self._chat([SMALLEST], schema, self.max_tokens)
-            return [Reply(None, readable(f"rejected: {said}"))]
+            checked = Reply(None)
+            if not self._has_answered:
+                (checked,) = self._chat([SMALLEST], schema, self.max_tokens)
+            return [replace(checked, text=None, problem=readable(f"rejected: {said}"))]
+        self._has_answered = True
         answers = [(output, output.outputs[0]) for output in outputs]
         return [
             Reply(

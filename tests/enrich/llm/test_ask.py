@@ -54,15 +54,43 @@ def test_equal_prompts_are_asked_once_and_answered_in_place(
 
 def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> None:
     prompts = ["good", "BROKEN x", "REFUSE x", "LONG x", "CUT x", "BROKEN-ONCE x"]
-    first, tally = put(chat_server, tmp_path / "s", prompts)
+    first, tally = put(chat_server, tmp_path / "s", prompts, concurrency=1)
     assert tally == Tally(asked=6, asked_again=4, from_store=0)
-    assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)  # LONG has no answer
+    # LONG has no answer, and those before it have shown that the server gives some.
+    assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)
     before = len(chat_server.asked)
     second, tally = put(chat_server, tmp_path / "s", prompts)
     assert second == first
     assert tally == Tally(asked=0, asked_again=0, from_store=6)
     assert (tally.tokens_in, tally.tokens_out, tally.seconds) == (0, 0, 0)
     assert len(chat_server.asked) == before
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("good", [0, 20])
+def test_prompts_too_long_have_the_server_checked_once_and_that_is_counted(
+    chat_server: ChatServer, tmp_path: Path, concurrency: int, good: int
+) -> None:
+    prompts = [f"LONG w{n}" for n in range(20)]
+    prompts.insert(good, "good")
+    answers, tally = put(chat_server, tmp_path / "s", prompts, concurrency=concurrency)
+    assert count_reasons([answer.reason for answer in answers]) == {"rejected": 20}
+    assert tally.asked == 21
+    assert len(chat_server.asked) <= 21 + 1
+    assert chat_server.answered <= 2
+    assert (tally.tokens_in, tally.tokens_out) == (
+        chat_server.answered * 10,
+        chat_server.answered * 3,
+    )
+
+
+def test_server_that_refuses_everything_from_some_time_on_is_noticed(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    chat_server.dead_after, chat_server.dead_status = 5, 400
+    with pytest.raises(UserError, match="400, shutting down"):
+        put(chat_server, tmp_path / "s", [f"w{n}" for n in range(300)], concurrency=1)
+    assert len(chat_server.asked) == 5 + 100 + 1 + 1  # believed a hundred times, then checked
 
 
 @pytest.mark.parametrize(
