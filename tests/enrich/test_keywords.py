@@ -100,6 +100,8 @@ def test_table_without_a_language_model(backend: str, keywords: list[str], tmp_p
         "from_store": 0,
         "tokens_in": 0,
         "tokens_out": 0,
+        "tokens_in_store": 0,
+        "tokens_out_store": 0,
         "seconds": 0.0,
         "reviews": 2,
         "ok": 2,
@@ -200,6 +202,8 @@ def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path)
         "from_store": 0,
         "tokens_in": 70,  # ten a reply, and the one that was rejected had none
         "tokens_out": 21,
+        "tokens_in_store": 0,
+        "tokens_out_store": 0,
         "reviews": 5,
         "ok": 1,
         "failed": 4,

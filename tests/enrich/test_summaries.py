@@ -97,6 +97,8 @@ def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path)
         "from_store": 0,
         "tokens_in": 20,
         "tokens_out": 6,
+        "tokens_in_store": 0,
+        "tokens_out_store": 0,
         "descriptions": 2,
         "by_backend": {"openai": 2},
         "ok": 0,

@@ -39,6 +39,8 @@ class Tally:
         from_store: texts that were not sent at all.
         tokens_in: tokens of what was sent, as far as the server says.
         tokens_out: tokens of what came back.
+        tokens_in_store: tokens that earlier runs sent for the answers that came from the store.
+        tokens_out_store: tokens that came back then.
         seconds: time until the last reply was there, loading the model included.
     """
 
@@ -47,6 +49,8 @@ class Tally:
     from_store: int = 0
     tokens_in: int = field(default=0, compare=False)
     tokens_out: int = field(default=0, compare=False)
+    tokens_in_store: int = field(default=0, compare=False)
+    tokens_out_store: int = field(default=0, compare=False)
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -98,7 +102,21 @@ def ask(
             checked[key_of[key]] = questions.check(reply)
 
     answers = {text: Answer(key, *checked[key]) for text, key in zip(first, asked, strict=True)}
-    tally = _tally(new, new_more, len(asked) - len(new), time.monotonic() - start)
+    sent = new | {key_of[key] for key in new_more}
+    heard = [reply for key, reply in replies.items() if key in new]
+    heard += [reply for key, reply in more.items() if key in new_more]
+    known = [reply for key, reply in replies.items() if key not in new]
+    known += [reply for key, reply in more.items() if key not in new_more]
+    tally = Tally(
+        asked=len(new),
+        asked_again=len(new_more),
+        from_store=len(asked) - len(sent),
+        tokens_in=sum(reply.tokens_in for reply in heard),
+        tokens_out=sum(reply.tokens_out for reply in heard),
+        tokens_in_store=sum(reply.tokens_in for reply in known),
+        tokens_out_store=sum(reply.tokens_out for reply in known),
+        seconds=round(time.monotonic() - start, 1) if heard else 0.0,
+    )
     return [answers[text] for text in texts], tally
 
 
@@ -108,27 +126,14 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def _tally(first: list[Reply], second: list[Reply], from_store: int, seconds: float) -> Tally:
-    """Return what was heard, by replies to first and to second questions, and what it cost."""
-    heard = [*first, *second]
-    return Tally(
-        asked=len(first),
-        asked_again=len(second),
-        from_store=from_store,
-        tokens_in=sum(reply.tokens_in for reply in heard),
-        tokens_out=sum(reply.tokens_out for reply in heard),
-        seconds=round(seconds, 1) if heard else 0.0,
-    )
-
-
 def _replies(
     asked: Mapping[str, Question],
     questions: Questions[Form],
     backend: Backend,
     store: Store,
     unit: str,
-) -> tuple[dict[str, Reply], list[Reply]]:
-    """Return the replies to questions, by key and in order, and those that the backend gave."""
+) -> tuple[dict[str, Reply], set[str]]:
+    """Return the replies to questions, by key and in order, and keys of those that are new."""
     known = stored(asked, store)
     missing = {key: question for key, question in asked.items() if key not in known}
     if missing:
@@ -149,4 +154,4 @@ def _replies(
                 sent = [key for key in missing if missing[key].max_tokens == max_tokens]
                 conversations = [questions.conversation(missing[key]) for key in sent]
                 backend.answer(conversations, questions.schema, max_tokens, partial(take, sent))
-    return {key: known[key] for key in asked}, [known[key] for key in missing]
+    return {key: known[key] for key in asked}, set(missing)

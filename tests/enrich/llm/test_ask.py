@@ -16,7 +16,7 @@ from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Answer, Tally, ask, count_reasons
 from stages.enrich.llm.forms import ReviewKeywords, json_schema, summary_form
 from stages.enrich.llm.prompts import Prompt
-from stages.enrich.llm.questions import Task
+from stages.enrich.llm.questions import Questions, Task
 
 
 class Form(BaseModel):
@@ -63,6 +63,7 @@ def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> Non
     assert second == first
     assert tally == Tally(asked=0, asked_again=0, from_store=6)
     assert (tally.tokens_in, tally.tokens_out, tally.seconds) == (0, 0, 0)
+    assert (tally.tokens_in_store, tally.tokens_out_store) == (9 * 10, 9 * 3)
     assert len(chat_server.asked) == before
 
 
@@ -170,6 +171,32 @@ def test_server_that_dies_costs_only_what_was_not_answered(
     answers, tally = put(chat_server, tmp_path / "s", prompts)
     assert tally.asked == len(chat_server.asked) == 30 - kept
     assert all(answer.value is not None for answer in answers)
+
+
+def test_resumed_run_tells_what_the_one_before_it_was_charged(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    prompts = [f"w{n}" for n in range(30)]
+    chat_server.dead_after = 11
+    with pytest.raises(UserError):
+        put(chat_server, tmp_path / "s", prompts, concurrency=1)
+    chat_server.dead_after = None
+    _, tally = put(chat_server, tmp_path / "s", prompts)
+    assert (tally.from_store, tally.tokens_in_store, tally.tokens_out_store) == (11, 110, 33)
+    assert (tally.asked, tally.tokens_in, tally.tokens_out) == (19, 190, 57)
+
+
+def test_text_of_which_only_the_second_question_is_sent_is_not_from_the_store(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    put(chat_server, tmp_path / "s", ["BROKEN-ONCE x"])
+    with Store(tmp_path / "s") as store, Store(tmp_path / "first") as first:
+        questions = Questions(TASK, load_backend("openai", Llm(model="tiny")))
+        key = questions.key(questions.first("BROKEN-ONCE x"))
+        first.put_many(store.get_many([key]))
+    _, tally = put(chat_server, tmp_path / "first", ["BROKEN-ONCE x"])
+    assert tally == Tally(asked=0, asked_again=1, from_store=0)
+    assert (tally.tokens_in, tally.tokens_in_store) == (10, 10)
 
 
 def test_failures_are_asked_anew_only_on_request(chat_server: ChatServer, tmp_path: Path) -> None:
