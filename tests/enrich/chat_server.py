@@ -12,6 +12,7 @@ misbehave as a real server may:
     SURROGATE   half of a surrogate pair in the answer
     UNHELD      prose, until the schema is quoted
     LONG        400, the prompt is too long
+    SOUR        404, at once
     BUSY-ONCE   429 with Retry-After, then an answer
     FAIL-TWICE  500 two times, then an answer
     SLOW-ONCE   no answer for a second, then one at once
@@ -41,6 +42,7 @@ class ChatServer:
         refusal: what it says then.
         dead_after: answers given before every request is turned away, or None.
         dead_status: HTTP status of that.
+        sour_status: HTTP status of SOUR.
         most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
 
@@ -54,6 +56,7 @@ class ChatServer:
         self.refusal = "not today"
         self.dead_after: int | None = None
         self.dead_status = 503
+        self.sour_status = 404
         self.most_tokens: int | None = None
         self.html = False
         self.closing = threading.Event()
@@ -131,6 +134,8 @@ class ChatServer:
                 {"prompt": prompt, "turns": turns, "key": sent["Authorization"], "body": body}
             )
             self.times.append(time.monotonic())
+        if "SOUR" in prompt:
+            return _error(self.sour_status, "no such thing")
         slow = "SLOW-ONCE" in prompt and before == 0
         self.closing.wait(30 if "HANG" in prompt else 1 if slow else self.delay)
         if self.refuse_all:

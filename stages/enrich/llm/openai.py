@@ -5,7 +5,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stages.core.log import UserError
@@ -32,6 +32,7 @@ class _Round:
         max_tokens: the longest answer.
         take: what becomes of replies.
         checking: asyncio.Lock, held by who asks whether the server answers at all.
+        errors: that end the round, oldest first; once there is one, nothing more is sent.
     """
 
     client: Any
@@ -40,6 +41,7 @@ class _Round:
     max_tokens: int
     take: Callable[[int, Reply], None]
     checking: Any
+    errors: list[Exception] = field(default_factory=list)
 
 
 class OpenaiServer:
@@ -123,12 +125,18 @@ class OpenaiServer:
             waiting = deque(enumerate(conversations))
             one = _Round(client, waiting, schema, max_tokens, take, asyncio.Lock())
             workers = min(self._settings.concurrency, len(conversations))
+            # What is under way when one fails is paid for, so it is waited for and kept.
             await asyncio.gather(*(self._work(one) for _ in range(workers)))
+        if one.errors:
+            raise one.errors[0]
 
     async def _work(self, one: _Round) -> None:
-        while one.waiting:
-            position, conversation = one.waiting.popleft()
-            one.take(position, await self._reply(one, conversation))
+        try:
+            while one.waiting and not one.errors:
+                position, conversation = one.waiting.popleft()
+                one.take(position, await self._reply(one, conversation))
+        except Exception as error:
+            one.errors.append(error)
 
     async def _reply(self, one: _Round, conversation: Conversation) -> Reply:
         import openai
@@ -155,6 +163,8 @@ class OpenaiServer:
         `SMALLEST`, by one worker for all who wait.
         """
         async with one.checking:
+            if one.errors:
+                raise one.errors[0]
             believed = status < 500 and self._refused < _BELIEVED
             checked = Reply(None)
             if not believed and self._answered_at <= sent:

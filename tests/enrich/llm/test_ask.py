@@ -165,12 +165,26 @@ def test_server_that_dies_costs_only_what_was_not_answered(
         put(chat_server, tmp_path / "s", prompts)
     with Store(tmp_path / "s") as store:
         kept = len(store)
-    assert 8 <= kept <= 11  # up to 3 others were under way when the first was turned away
+    assert kept == chat_server.answered == 11
     chat_server.dead_after = None
     chat_server.asked.clear()
     answers, tally = put(chat_server, tmp_path / "s", prompts)
     assert tally.asked == len(chat_server.asked) == 30 - kept
     assert all(answer.value is not None for answer in answers)
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_answers_under_way_when_another_question_ends_the_run_are_kept(
+    chat_server: ChatServer, tmp_path: Path, status: int
+) -> None:
+    chat_server.delay, chat_server.sour_status = 0.3, status
+    prompts = ["SOUR x", *(f"w{n}" for n in range(40))]
+    with pytest.raises(UserError, match=f"{status}, no such thing"):
+        put(chat_server, tmp_path / "s", prompts, concurrency=16)
+    assert chat_server.answered == 15
+    assert len(chat_server.asked) == 16  # and nothing more was sent
+    with Store(tmp_path / "s") as store:
+        assert len(store) == 15
 
 
 def test_resumed_run_tells_what_the_one_before_it_was_charged(
