@@ -40,6 +40,7 @@ class ChatServer:
         delay: seconds that each answer takes.
         refuse_all: HTTP status with which every request is turned away, or None.
         refusal: what it says then.
+        retry_after: its header Retry-After then, or None.
         dead_after: answers given before every request is turned away, or None.
         dead_status: HTTP status of that.
         sour_status: HTTP status of SOUR.
@@ -54,6 +55,7 @@ class ChatServer:
         self.delay = 0.0
         self.refuse_all: int | None = None
         self.refusal = "not today"
+        self.retry_after: str | None = None
         self.dead_after: int | None = None
         self.dead_status = 503
         self.sour_status = 404
@@ -139,7 +141,8 @@ class ChatServer:
         slow = "SLOW-ONCE" in prompt and before == 0
         self.closing.wait(30 if "HANG" in prompt else 1 if slow else self.delay)
         if self.refuse_all:
-            return _error(self.refuse_all, self.refusal)
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return _error(self.refuse_all, self.refusal, headers)
         if self.dead_after is not None and self.answered >= self.dead_after:
             return _error(self.dead_status, "shutting down")
         if self.most_tokens is not None and body["max_tokens"] > self.most_tokens:

@@ -1,7 +1,6 @@
 """Any server that speaks the OpenAI chat completions protocol: vLLM, Ollama, llama.cpp, OpenAI."""
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,11 +10,7 @@ from typing import Any
 from stages.core.log import UserError
 from stages.core.params import Llm
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
-
-_KEPT = "what was answered so far is kept"
-
-_OLLAMA_MISSES = re.compile(r"model ['\"\\]+\S+ not found")
-"""Ollama's words for a model that was not pulled, with either of its kinds of quotation marks."""
+from stages.enrich.llm.openai_errors import explain, is_missing_in_ollama, said
 
 _BELIEVED = 100
 """Prompts that a server may refuse one after another until it must show again that it answers."""
@@ -47,9 +42,10 @@ class _Round:
 class OpenaiServer:
     """Asks `llm.concurrency` conversations at once, one request each.
 
-    A connection error, a timeout, 408, 409, 429 and 5xx are tried again `llm.max_retries` times
-    after 0.5 to 8 seconds, doubling, with jitter, or when Retry-After says (up to two minutes).
-    A server that then has still not answered ends the run. A prompt that the server refuses to
+    A connection error, a timeout, 408, 409, 429 and 5xx are tried again `llm.max_retries` times,
+    when Retry-After says or else after half a second, twice as long each time up to 8 seconds, less
+    up to a quarter of it by chance. A server that then has still not answered ends the run, and one
+    whose Retry-After is over two minutes does so at once. A prompt that the server refuses to
     take (too long for the model, say) is recorded and the run goes on, once the server is known to
     answer others.
     """
@@ -103,14 +99,14 @@ class OpenaiServer:
             try:
                 await client.post(url, body=body, cast_to=object)
             except openai.NotFoundError as error:
-                if _OLLAMA_MISSES.search(_said(error)):
-                    raise self._explain(error) from error
+                if is_missing_in_ollama(error):
+                    raise explain(error, self._settings) from error
                 raise UserError(
-                    f"the language model server knows no {url} ({_said(error)}), so it is not "
+                    f"the language model server knows no {url} ({said(error)}), so it is not "
                     "Ollama, and llm.keep_alive is for Ollama alone; let it be null"
                 ) from error
             except openai.OpenAIError as error:
-                raise self._explain(error) from error
+                raise explain(error, self._settings) from error
 
     async def _answer_all(
         self,
@@ -146,14 +142,14 @@ class OpenaiServer:
             return await self._complete(one, conversation, one.max_tokens)
         except openai.APIStatusError as error:
             if error.status_code not in {400, 413, 422, 500}:
-                raise self._explain(error) from error
+                raise explain(error, self._settings) from error
             try:
                 checked = await self._check(one, sent, error.status_code)
             except (openai.OpenAIError, ValueError) as also:
-                raise self._explain(also) from error
-            return replace(checked, text=None, problem=readable(f"rejected: {_said(error)}"))
+                raise explain(also, self._settings) from error
+            return replace(checked, text=None, problem=readable(f"rejected: {said(error)}"))
         except (openai.OpenAIError, ValueError) as error:
-            raise self._explain(error) from error
+            raise explain(error, self._settings) from error
 
     async def _check(self, one: _Round, sent: float, status: int) -> Reply:
         """Return what it cost to see that the server answers, after it refused what was sent then.
@@ -198,44 +194,3 @@ class OpenaiServer:
             tokens_in=usage.prompt_tokens if usage else 0,
             tokens_out=usage.completion_tokens if usage else 0,
         )
-
-    def _explain(self, error: Exception) -> UserError:
-        """Say in one sentence what is wrong with the server and what to do."""
-        import openai
-
-        url, settings = self._settings.base_url, self._settings
-        tries = f"after {settings.max_retries + 1} tries"
-        if isinstance(error, openai.APITimeoutError):
-            wrong = f"gave no answer within {settings.timeout_s:g} s {tries}"
-            remedy = "raise llm.timeout_s or lower llm.concurrency"
-        elif isinstance(error, openai.APIConnectionError):
-            wrong = f"cannot be reached {tries} ({error.__cause__ or error})"
-            remedy = "start the server or correct llm.base_url"
-        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            wrong = f"does not accept the key ({_said(error)})"
-            remedy = f"put one into the environment variable {settings.api_key_env}"
-        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(_said(error)):
-            wrong = f"does not hold the model {self.model!r} ({_said(error)})"
-            remedy = f"run `ollama pull {self.model}` where the server is, or correct llm.model"
-        elif isinstance(error, openai.NotFoundError):
-            wrong = f"does not know the model {self.model!r} or the path ({_said(error)})"
-            remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"
-        elif isinstance(error, openai.RateLimitError):
-            wrong = f"refuses further requests {tries} ({_said(error)})"
-            remedy = "wait, lower llm.concurrency or raise llm.max_retries"
-        elif isinstance(error, openai.APIStatusError):
-            wrong = f"fails {tries} ({_said(error)})"
-            remedy = "look into its log, then run the stage again"
-        else:
-            wrong = f"does not speak the OpenAI protocol ({error})"
-            remedy = "correct llm.base_url, which mostly ends in /v1"
-        return UserError(f"the language model server {url} {wrong}; {remedy}; {_KEPT}")
-
-
-def _said(error: Any) -> str:
-    """Return the status and the server's own words, cut short and on one line."""
-    body = error.body
-    # Ollama's own API has its words where others have an object that holds them.
-    words = body if isinstance(body, str) else body.get("message") if isinstance(body, dict) else ""
-    message = " ".join(str(words or error.message).split())
-    return f"{error.status_code}, {message[:200]}"
