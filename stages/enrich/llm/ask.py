@@ -21,7 +21,7 @@ class Answer(Generic[Form]):
         key: under which the store holds the first reply.
         value: the filled-in form; null when neither reply was one.
         reason: why there is no value: "refusal", "cut off", "content filter", "stopped",
-            "rejected", "broken JSON" or "schema violation", perhaps with ": " and more.
+            "rejected", "timeout", "broken JSON" or "schema violation", perhaps with ": " and more.
     """
 
     key: str

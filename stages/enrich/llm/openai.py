@@ -46,8 +46,8 @@ class OpenaiServer:
     when Retry-After says or else after half a second, twice as long each time up to 8 seconds, less
     up to a quarter of it by chance. A server that then has still not answered ends the run, and one
     whose Retry-After is over two minutes does so at once. A prompt that the server refuses to
-    take (too long for the model, say) is recorded and the run goes on, once the server is known to
-    answer others.
+    take (too long for the model, say), or does not answer in time, is recorded and the run goes on,
+    once the server is known to answer others.
     """
 
     def __init__(self, settings: Llm) -> None:
@@ -140,28 +140,38 @@ class OpenaiServer:
         sent = time.monotonic()
         try:
             return await self._complete(one, conversation, one.max_tokens)
-        except openai.APIStatusError as error:
-            if error.status_code not in {400, 413, 422, 500}:
+        except (openai.OpenAIError, ValueError) as error:
+            problem = self._fault_of_prompt(error)
+            if problem is None:
                 raise explain(error, self._settings) from error
+            may_be_broken = isinstance(error, openai.APITimeoutError | openai.InternalServerError)
             try:
-                checked = await self._check(one, sent, error.status_code)
+                checked = await self._check(one, sent, may_be_broken)
             except (openai.OpenAIError, ValueError) as also:
                 raise explain(also, self._settings) from error
-            return replace(checked, text=None, problem=readable(f"rejected: {said(error)}"))
-        except (openai.OpenAIError, ValueError) as error:
-            raise explain(error, self._settings) from error
+            return replace(checked, text=None, problem=readable(problem))
 
-    async def _check(self, one: _Round, sent: float, status: int) -> Reply:
-        """Return what it cost to see that the server answers, after it refused what was sent then.
+    def _fault_of_prompt(self, error: Exception) -> str | None:
+        """Return what may be wrong with a prompt alone; null where it is surely the server."""
+        import openai
 
-        An answer that came since tells it. So does any that came before, where the server finds
-        fault with the request (4xx), and not where it may itself have broken. Else it is asked
-        `SMALLEST`, by one worker for all who wait.
+        if isinstance(error, openai.APITimeoutError):
+            return f"timeout: no answer within {self._settings.timeout_s:g} s (llm.timeout_s)"
+        if isinstance(error, openai.APIStatusError) and error.status_code in {400, 413, 422, 500}:
+            return f"rejected: {said(error)}"
+        return None
+
+    async def _check(self, one: _Round, sent: float, may_be_broken: bool) -> Reply:
+        """Return what it cost to see that the server answers, after what was sent then failed.
+
+        An answer that came since tells it. So does any that came before, where the server found
+        fault with the prompt, and not where it may itself have broken. Else it is asked `SMALLEST`,
+        by one worker for all who wait.
         """
         async with one.checking:
             if one.errors:
                 raise one.errors[0]
-            believed = status < 500 and self._refused < _BELIEVED
+            believed = not may_be_broken and self._refused < _BELIEVED
             checked = Reply(None)
             if not believed and self._answered_at <= sent:
                 checked = await self._complete(one, SMALLEST, self.max_tokens)

@@ -85,6 +85,25 @@ def test_prompts_too_long_have_the_server_checked_once_and_that_is_counted(
     )
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_prompt_that_always_times_out_is_recorded_and_the_run_goes_on(
+    chat_server: ChatServer, tmp_path: Path, concurrency: int
+) -> None:
+    arguments = chat_server, tmp_path / "s", ["HANG x", "HANG y", "good"]
+    settings = {"timeout_s": 0.5, "max_retries": 1, "concurrency": concurrency}
+    (slow, also, good), tally = put(*arguments, **settings)
+    assert slow.reason == also.reason == "timeout: no answer within 0.5 s (llm.timeout_s)"
+    assert good.value == Form(words=["good"])
+    assert tally == Tally(asked=3)
+    assert tally.tokens_in == 10 * chat_server.answered
+    chat_server.asked.clear()
+    _, tally = put(*arguments, **settings)
+    assert tally == Tally(from_store=3)
+    assert chat_server.asked == []
+    _, tally = put(*arguments, retry_failed=True, **settings)
+    assert tally == Tally(asked=2, from_store=1)
+
+
 def test_server_that_refuses_everything_from_some_time_on_is_noticed(
     chat_server: ChatServer, tmp_path: Path
 ) -> None:

@@ -191,9 +191,10 @@ def test_model_that_vllm_does_not_serve_is_named_without_that_command(
 
 
 def test_hanging_server_ends_the_run(chat_server: ChatServer) -> None:
+    chat_server.delay = 30
     with pytest.raises(UserError, match=r"no answer within 0\.2 s after 2 tries.*llm\.timeout_s"):
-        answers(chat_server, ["HANG"], timeout_s=0.2, max_retries=1)
-    assert len(chat_server.asked) == 2
+        answers(chat_server, ["a", "b", "c"], timeout_s=0.2, max_retries=1, concurrency=2)
+    assert len(chat_server.asked) == 2 * 2 + 2  # whether it answers at all is asked once
 
 
 def test_missing_server_ends_the_run() -> None:
