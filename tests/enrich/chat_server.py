@@ -7,7 +7,6 @@ misbehave as a real server may:
     ALIEN       JSON of another form
     REFUSE      a refusal
     CUT         finish_reason "length"; CUT-ONCE only with 256 tokens or fewer
-    FENCED      the right JSON in a Markdown fence
     CONTROL     a line break and a bell, as they are, in a text of the answer
     SURROGATE   half of a surrogate pair in the answer
     UNHELD      prose, until the schema is quoted
@@ -44,6 +43,7 @@ class ChatServer:
         dead_after: answers given before every request is turned away, or None.
         dead_status: HTTP status of that.
         sour_status: HTTP status of SOUR.
+        around: what stands before and after each answer.
         most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
 
@@ -60,6 +60,7 @@ class ChatServer:
         self.dead_status = 503
         self.sour_status = 404
         self.most_tokens: int | None = None
+        self.around = "", ""
         self.html = False
         self.closing = threading.Event()
         self._at_once = 0
@@ -173,14 +174,12 @@ class ChatServer:
             content, message["refusal"] = None, "I cannot help with that."
         elif "CUT" in prompt.split() or ("CUT-ONCE" in prompt and body["max_tokens"] <= 256):
             content, ending = content[:10], "length"
-        elif "FENCED" in prompt:
-            content = f"```json\n{content}\n```"
         elif "CONTROL" in prompt:
             content = '{"words": ["two\nlines\x07"]}'
         elif "SURROGATE" in prompt:
             content = json.dumps(fill(schema, "half \ud83d a pair"))
             content = content.replace("\\ud83d", "\ud83d")
-        message["content"] = content
+        message["content"] = content and content.join(self.around)
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",

@@ -167,12 +167,32 @@ def test_second_answer_counts(chat_server: ChatServer, tmp_path: Path) -> None:
 
 
 def test_answers_that_need_a_little_reading(chat_server: ChatServer, tmp_path: Path) -> None:
-    prompts = ["FENCED x", "SURROGATE x", "CONTROL x"]
-    (fenced, half, raw), tally = put(chat_server, tmp_path / "s", prompts)
-    assert fenced.value == Form(words=["fenced"])
+    prompts = ["SURROGATE x", "CONTROL x"]
+    (half, raw), tally = put(chat_server, tmp_path / "s", prompts)
     assert half.value == Form(words=["half"])
     assert raw.value == Form(words=["two lines "])
     assert tally.asked_again == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("```json\n", "\n```"),
+        ("```\n", "\n```\n"),
+        ("\n``` JSON\n", "\n```"),
+        ("```Json5 ", " ``` "),
+        ("```json\n", ""),
+        ("\ufeff", ""),
+        ("\ufeff```\n\ufeff", "```"),
+    ],
+)
+def test_right_json_in_a_fence_is_not_asked_for_again(
+    chat_server: ChatServer, tmp_path: Path, before: str, after: str
+) -> None:
+    chat_server.around = before, after
+    (answer,), tally = put(chat_server, tmp_path / "s", ["``` x"])
+    assert answer.value == Form(words=["```"])
+    assert tally == Tally(asked=1)
 
 
 def test_server_that_dies_costs_only_what_was_not_answered(
