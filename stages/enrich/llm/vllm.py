@@ -95,14 +95,16 @@ class InProcessVllm:
         try:
             outputs = self._engine.chat(list(batch), sampling, use_tqdm=False)
         except (VLLMClientError, ValueError) as error:
-            # One prompt that is too long refuses the batch: find it by asking one at a time.
+            # One prompt that is too long refuses the batch before any is answered: halve it.
             said = " ".join(str(error).split())[:200]
             if list(batch) == [SMALLEST]:
                 raise UserError(
                     f"{self.model!r} in vLLM answers no prompt at all ({said})"
                 ) from error
             if len(batch) > 1:
-                return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
+                middle = len(batch) // 2
+                halves = batch[:middle], batch[middle:]
+                return [reply for half in halves for reply in self._chat(half, schema, max_tokens)]
             checked = Reply(None)
             if not self._has_answered:
                 (checked,) = self._chat([SMALLEST], schema, self.max_tokens)

@@ -42,3 +42,20 @@ def test_model_that_answers_nothing_ends_the_run(
     monkeypatch.setattr("vllm_package.CONTEXT", 0)
     with pytest.raises(UserError, match="'tiny' in vLLM answers no prompt at all"):
         answered(engine, [7, 7])
+
+
+@pytest.mark.parametrize("at", [0, 31, 63])
+def test_prompt_too_long_is_found_by_halves_and_the_others_are_answered_together(
+    engine: Engine, at: int
+) -> None:
+    lengths = [7] * 64
+    lengths[at] = CONTEXT + 1
+    replies = answered(engine, lengths)
+    assert [position for position, reply in enumerate(replies) if reply.text is None] == [at]
+    assert str(replies[at].problem) == f"rejected: the prompt is of {CONTEXT + 1} tokens, over 50"
+    good = [len(chat) for chat in engine.chats if chat != [SMALLEST] and not too_long(chat)]
+    assert sorted(good) == [1, 2, 4, 8, 16, 32]
+
+
+def too_long(chat: list[Conversation]) -> bool:
+    return any(len(one[0]["content"].split()) > CONTEXT for one in chat)
