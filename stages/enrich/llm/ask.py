@@ -74,19 +74,18 @@ def ask(
         task: what is asked of them.
         backend: who answers.
         store: where replies are kept.
-        retry_failed: forget the replies that failed in earlier runs and ask those texts anew.
+        retry_failed: ask anew where the replies of earlier runs failed; they stay until then.
 
     Raises:
         UserError: the model cannot be had.
     """
     questions = Questions(task, backend)
     first = {text: questions.first(text) for text in texts}
-    if retry_failed:
-        store.delete_many(questions.failed(list(first.values()), store))
+    anew = set(questions.failed(list(first.values()), store)) if retry_failed else set()
 
     start = time.monotonic()
     asked = {questions.key(question): question for question in first.values()}
-    replies, new = _replies(asked, questions, backend, store, task.unit)
+    replies, new = _replies(asked, anew, questions, backend, store, task.unit)
     checked = {key: questions.check(reply) for key, reply in replies.items()}
     second = {
         key: question
@@ -95,7 +94,7 @@ def ask(
     }
     key_of = {questions.key(question): key for key, question in second.items()}
     again = dict(zip(key_of, second.values(), strict=True))
-    more, new_more = _replies(again, questions, backend, store, f"{task.unit} again")
+    more, new_more = _replies(again, anew, questions, backend, store, f"{task.unit} again")
     for key, reply in more.items():
         # A model with no room for a longer answer rejects the second question.
         if reply.text is not None:
@@ -128,13 +127,17 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
 
 def _replies(
     asked: Mapping[str, Question],
+    anew: set[str],
     questions: Questions[Form],
     backend: Backend,
     store: Store,
     unit: str,
 ) -> tuple[dict[str, Reply], set[str]]:
-    """Return the replies to questions, by key and in order, and keys of those that are new."""
-    known = stored(asked, store)
+    """Return the replies to questions, by key and in order, and keys of those that are new.
+
+    Replies that the store holds under the keys `anew` are replaced.
+    """
+    known = stored(asked.keys() - anew, store)
     missing = {key: question for key, question in asked.items() if key not in known}
     if missing:
         backend.load()

@@ -263,6 +263,20 @@ def test_failures_are_asked_anew_only_on_request(chat_server: ChatServer, tmp_pa
     assert {p for p in chat_server.prompts if "Answer with" not in p} == set(failed)
 
 
+def test_failures_that_cannot_be_asked_anew_stay(chat_server: ChatServer, tmp_path: Path) -> None:
+    prompts = ["good", "BROKEN x", "LONG x", "CUT x"]
+    before, _ = put(chat_server, tmp_path / "s", prompts)
+    chat_server.refuse_all = 503
+    with pytest.raises(UserError):
+        put(chat_server, tmp_path / "s", prompts, retry_failed=True)
+    after, tally = put(chat_server, tmp_path / "s", prompts)
+    assert after == before
+    assert tally == Tally(from_store=4)
+    chat_server.refuse_all = None
+    _, tally = put(chat_server, tmp_path / "s", prompts, retry_failed=True)
+    assert tally == Tally(asked=3, asked_again=2, from_store=1)
+
+
 def test_key_is_of_model_messages_schema_and_sampling(
     chat_server: ChatServer, tmp_path: Path
 ) -> None:
