@@ -47,12 +47,17 @@ class Backend(Protocol):
     """A model that answers a batch of conversations.
 
     Attributes:
-        model: its name; answers are kept under it.
+        model: its name.
         max_tokens: how long an answer may be at first.
     """
 
     model: str
     max_tokens: int
+
+    @property
+    def identity(self) -> str:
+        """What answers are kept under: as much of the weights as can be told before loading."""
+        ...
 
     def load(self) -> None:
         """Make the model ready, so that the first reply takes no longer than others.

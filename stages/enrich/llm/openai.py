@@ -57,6 +57,11 @@ class OpenaiServer:
         self._answered_at = 0.0
         self._refused = _BELIEVED  # In a row; of a server not heard yet nothing is believed.
 
+    @property
+    def identity(self) -> str:
+        """The model's name, which is all that a server is asked by."""
+        return self.model
+
     def load(self) -> None:
         """Have Ollama load the model for `llm.keep_alive`; any other server has loaded its own.
 

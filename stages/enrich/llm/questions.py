@@ -62,7 +62,7 @@ class Questions(Generic[Form]):
         self.schema = json_schema(task.form)
         self.kind = f"{task.unit} answers of {backend.model}"
         self._form = task.form
-        self._model = backend.model
+        self._model = backend.identity
         self._max_tokens = backend.max_tokens
         self._before = task.prompt.messages
         self._settings: dict[int, str] = {}

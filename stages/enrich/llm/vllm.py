@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from stages.core.log import UserError, get_logger
 from stages.core.params import Llm
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
+from stages.enrich.llm.weights import folder_hash
 
 log = get_logger(__name__)
 
@@ -28,6 +31,12 @@ class InProcessVllm:
         self._settings = settings
         self._engine: Any = None
         self._has_answered = False
+
+    @cached_property
+    def identity(self) -> str:
+        """The model's name on the hub, or the hash of its folder."""
+        folder = Path(self.model).expanduser()
+        return folder_hash(folder) if folder.is_dir() else self.model
 
     def load(self) -> None:
         """Load the model, unless it is loaded; see `Backend.load`."""

@@ -1,11 +1,15 @@
 """Batches of which some prompts are too long: what vLLM is asked, and what that costs."""
 
+from pathlib import Path
+
 import pytest
 from vllm_package import CONTEXT, Engine, install
 
 from stages.core.log import UserError
-from stages.core.params import Llm
+from stages.core.params import Keywords, Llm
+from stages.enrich.keywords import keywords_task
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply
+from stages.enrich.llm.questions import Questions
 from stages.enrich.llm.vllm import InProcessVllm
 
 
@@ -55,6 +59,35 @@ def test_prompt_too_long_is_found_by_halves_and_the_others_are_answered_together
     assert str(replies[at].problem) == f"rejected: the prompt is of {CONTEXT + 1} tokens, over 50"
     good = [len(chat) for chat in engine.chats if chat != [SMALLEST] and not too_long(chat)]
     assert sorted(good) == [1, 2, 4, 8, 16, 32]
+
+
+def model_in(folder: Path, weights: bytes) -> InProcessVllm:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors").write_bytes(weights)
+    return InProcessVllm(Llm(model=str(folder)))
+
+
+def test_answers_of_a_folder_are_those_of_its_weights_wherever_it_lies(tmp_path: Path) -> None:
+    weights = bytes(3 * 2**20)
+    tuned = weights[: 2**20] + b"\1" * 2**15 + weights[2**20 + 2**15 :]
+    last = weights[:-1] + b"\1"
+    here = model_in(tmp_path / "here", weights).identity
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "README.md").write_text("The same model.")
+    assert model_in(tmp_path / "there", weights).identity == here
+    others = [model_in(tmp_path / "here", one).identity for one in (tuned, last, weights[1:])]
+    assert len({here, *others}) == 4
+
+
+def test_answers_of_a_folder_with_other_weights_are_not_taken(tmp_path: Path) -> None:
+    keys = []
+    for weights in (b"old", b"new", b"old"):
+        backend = model_in(tmp_path / "tiny", weights)
+        questions = Questions(keywords_task(Keywords()), backend)
+        keys.append(questions.key(questions.first("a review")))
+    assert keys[0] == keys[2] != keys[1]
+    assert InProcessVllm(Llm(model="meta/llama")).identity == "meta/llama"
 
 
 def too_long(chat: list[Conversation]) -> bool:
