@@ -7,11 +7,11 @@ misbehave as a real server may:
     ALIEN       JSON of another form
     REFUSE      a refusal
     CUT         finish_reason "length"; CUT-ONCE only with 256 tokens or fewer
-    FENCED      the right JSON in a Markdown fence
     CONTROL     a line break and a bell, as they are, in a text of the answer
     SURROGATE   half of a surrogate pair in the answer
     UNHELD      prose, until the schema is quoted
     LONG        400, the prompt is too long
+    SOUR        404, at once
     BUSY-ONCE   429 with Retry-After, then an answer
     FAIL-TWICE  500 two times, then an answer
     SLOW-ONCE   no answer for a second, then one at once
@@ -39,8 +39,11 @@ class ChatServer:
         delay: seconds that each answer takes.
         refuse_all: HTTP status with which every request is turned away, or None.
         refusal: what it says then.
+        retry_after: its header Retry-After then, or None.
         dead_after: answers given before every request is turned away, or None.
         dead_status: HTTP status of that.
+        sour_status: HTTP status of SOUR.
+        around: what stands before and after each answer.
         most_tokens: a `max_tokens` beyond which a request is turned away with 400, or None.
     """
 
@@ -52,9 +55,12 @@ class ChatServer:
         self.delay = 0.0
         self.refuse_all: int | None = None
         self.refusal = "not today"
+        self.retry_after: str | None = None
         self.dead_after: int | None = None
         self.dead_status = 503
+        self.sour_status = 404
         self.most_tokens: int | None = None
+        self.around = "", ""
         self.html = False
         self.closing = threading.Event()
         self._at_once = 0
@@ -131,10 +137,13 @@ class ChatServer:
                 {"prompt": prompt, "turns": turns, "key": sent["Authorization"], "body": body}
             )
             self.times.append(time.monotonic())
+        if "SOUR" in prompt:
+            return _error(self.sour_status, "no such thing")
         slow = "SLOW-ONCE" in prompt and before == 0
         self.closing.wait(30 if "HANG" in prompt else 1 if slow else self.delay)
         if self.refuse_all:
-            return _error(self.refuse_all, self.refusal)
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return _error(self.refuse_all, self.refusal, headers)
         if self.dead_after is not None and self.answered >= self.dead_after:
             return _error(self.dead_status, "shutting down")
         if self.most_tokens is not None and body["max_tokens"] > self.most_tokens:
@@ -165,14 +174,12 @@ class ChatServer:
             content, message["refusal"] = None, "I cannot help with that."
         elif "CUT" in prompt.split() or ("CUT-ONCE" in prompt and body["max_tokens"] <= 256):
             content, ending = content[:10], "length"
-        elif "FENCED" in prompt:
-            content = f"```json\n{content}\n```"
         elif "CONTROL" in prompt:
             content = '{"words": ["two\nlines\x07"]}'
         elif "SURROGATE" in prompt:
             content = json.dumps(fill(schema, "half \ud83d a pair"))
             content = content.replace("\\ud83d", "\ud83d")
-        message["content"] = content
+        message["content"] = content and content.join(self.around)
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",

@@ -43,7 +43,7 @@ def review_frame(texts: list[str]) -> pl.DataFrame:
 def read_by_server(
     server: ChatServer, store_file: Path, texts: list[str], **settings: Any
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=4)
+    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=1)
     keywords = Keywords.model_validate({"backend": "openai"} | settings)
     with Store(store_file) as store:
         return read_keywords(review_frame(texts), keywords, llm, store)
@@ -100,6 +100,8 @@ def test_table_without_a_language_model(backend: str, keywords: list[str], tmp_p
         "from_store": 0,
         "tokens_in": 0,
         "tokens_out": 0,
+        "tokens_in_store": 0,
+        "tokens_out_store": 0,
         "seconds": 0.0,
         "reviews": 2,
         "ok": 2,
@@ -200,6 +202,8 @@ def test_failures_are_rows_with_reasons(chat_server: ChatServer, tmp_path: Path)
         "from_store": 0,
         "tokens_in": 70,  # ten a reply, and the one that was rejected had none
         "tokens_out": 21,
+        "tokens_in_store": 0,
+        "tokens_out_store": 0,
         "reviews": 5,
         "ok": 1,
         "failed": 4,

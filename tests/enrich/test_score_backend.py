@@ -150,6 +150,15 @@ def command(*options: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def costs(output: str) -> dict[str, str]:
+    """Return what the only language model cost, by the names of the columns."""
+    lines = iter(output.splitlines())
+    header = next(line for line in lines if line.startswith("| cost |")).strip("|").split(" | ")
+    next(lines)
+    row = next(lines).strip("|").split(" | ")
+    return dict(zip([name.strip() for name in header], [c.strip() for c in row], strict=True))
+
+
 def cells(output: str, backend: str) -> list[str]:
     row = next(line for line in output.splitlines() if line.startswith(f"| {backend} |"))
     return [cell.strip() for cell in row.strip("|").split("|")]
@@ -179,7 +188,9 @@ def test_language_model_is_scored_by_its_answers(chat_server: ChatServer, tmp_pa
     params.write_text(
         f"llm: {{model: tiny, base_url: '{chat_server.url}', max_retries: 0}}\n", "utf-8"
     )
-    done = command("--params", str(params), "--backend", "openai", "--labelled", str(file))
+    options = ["--params", str(params), "--backend", "openai", "--labelled", str(file)]
+    options += ["--store", str(tmp_path / "answers.sqlite")]
+    done = command(*options)
     assert done.returncode == 0, done.stderr
     row = cells(done.stdout, "openai")
     # Of "kids" and "winter" ("like" is a stop word and goes) both are right; the other is invalid.
@@ -192,6 +203,19 @@ def test_language_model_is_scored_by_its_answers(chat_server: ChatServer, tmp_pa
         "0.667",
         "0.800",
     ]
+    paid = costs(done.stdout)
+    assert (paid["asked"], paid["asked again"], paid["from store"]) == ("2", "1", "0")
+    assert (paid["tokens in"], paid["tokens out"]) == ("30", "9")
+
+    again = command(*options)
+    assert again.returncode == 0, again.stderr
+    assert cells(again.stdout, "openai")[:-1] == row[:-1]
+    assert cells(again.stdout, "openai")[-1] == ""  # nothing to measure the speed of
+    assert len(chat_server.asked) == 3
+    free = costs(again.stdout)
+    assert (free["asked"], free["from store"]) == ("0", "2")
+    assert (free["tokens in"], free["seconds"]) == ("0", "0.0")
+    assert (free["tokens in store"], free["tokens out store"]) == ("30", "9")
 
 
 def test_prompts_are_compared_with_the_first(chat_server: ChatServer, tmp_path: Path) -> None:
@@ -207,6 +231,7 @@ def test_prompts_are_compared_with_the_first(chat_server: ChatServer, tmp_path: 
         path.write_text(f"system: Answer in a {path.stem} way.\n", "utf-8")
     options = [word for path in prompts for word in ("--prompt", str(path))]
     backends = ("--backend", "openai", "--backend", "chunks")
+    options += ["--store", str(tmp_path / "answers.sqlite")]
     done = command("--params", str(params), "--labelled", str(file), *backends, *options)
     assert done.returncode == 0, done.stderr
     assert [one["body"]["messages"][0]["content"] for one in chat_server.asked] == [

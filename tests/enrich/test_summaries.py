@@ -36,7 +36,7 @@ def described_frame(descriptions: list[str | None]) -> pl.DataFrame:
 def summarised_by_server(
     server: ChatServer, store_file: Path, descriptions: list[str | None], **settings: Any
 ) -> tuple[pl.DataFrame, Tally]:
-    llm = Llm(model="tiny", base_url=server.url, max_retries=0)
+    llm = Llm(model="tiny", base_url=server.url, max_retries=0, concurrency=1)
     with Store(store_file) as store:
         return ask_summaries(
             described_frame(descriptions),
@@ -97,6 +97,8 @@ def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path)
         "from_store": 0,
         "tokens_in": 20,
         "tokens_out": 6,
+        "tokens_in_store": 0,
+        "tokens_out_store": 0,
         "descriptions": 2,
         "by_backend": {"openai": 2},
         "ok": 0,

@@ -21,7 +21,7 @@ class Answer(Generic[Form]):
         key: under which the store holds the first reply.
         value: the filled-in form; null when neither reply was one.
         reason: why there is no value: "refusal", "cut off", "content filter", "stopped",
-            "rejected", "broken JSON" or "schema violation", perhaps with ": " and more.
+            "rejected", "timeout", "broken JSON" or "schema violation", perhaps with ": " and more.
     """
 
     key: str
@@ -39,6 +39,8 @@ class Tally:
         from_store: texts that were not sent at all.
         tokens_in: tokens of what was sent, as far as the server says.
         tokens_out: tokens of what came back.
+        tokens_in_store: tokens that earlier runs sent for the answers that came from the store.
+        tokens_out_store: tokens that came back then.
         seconds: time until the last reply was there, loading the model included.
     """
 
@@ -47,6 +49,8 @@ class Tally:
     from_store: int = 0
     tokens_in: int = field(default=0, compare=False)
     tokens_out: int = field(default=0, compare=False)
+    tokens_in_store: int = field(default=0, compare=False)
+    tokens_out_store: int = field(default=0, compare=False)
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -70,19 +74,18 @@ def ask(
         task: what is asked of them.
         backend: who answers.
         store: where replies are kept.
-        retry_failed: forget the replies that failed in earlier runs and ask those texts anew.
+        retry_failed: ask anew where the replies of earlier runs failed; they stay until then.
 
     Raises:
         UserError: the model cannot be had.
     """
     questions = Questions(task, backend)
     first = {text: questions.first(text) for text in texts}
-    if retry_failed:
-        store.delete_many(questions.failed(list(first.values()), store))
+    anew = set(questions.failed(list(first.values()), store)) if retry_failed else set()
 
     start = time.monotonic()
     asked = {questions.key(question): question for question in first.values()}
-    replies, new = _replies(asked, questions, backend, store, task.unit)
+    replies, new = _replies(asked, anew, questions, backend, store, task.unit)
     checked = {key: questions.check(reply) for key, reply in replies.items()}
     second = {
         key: question
@@ -91,14 +94,28 @@ def ask(
     }
     key_of = {questions.key(question): key for key, question in second.items()}
     again = dict(zip(key_of, second.values(), strict=True))
-    more, new_more = _replies(again, questions, backend, store, f"{task.unit} again")
+    more, new_more = _replies(again, anew, questions, backend, store, f"{task.unit} again")
     for key, reply in more.items():
         # A model with no room for a longer answer rejects the second question.
         if reply.text is not None:
             checked[key_of[key]] = questions.check(reply)
 
     answers = {text: Answer(key, *checked[key]) for text, key in zip(first, asked, strict=True)}
-    tally = _tally(new, new_more, len(asked) - len(new), time.monotonic() - start)
+    sent = new | {key_of[key] for key in new_more}
+    heard = [reply for key, reply in replies.items() if key in new]
+    heard += [reply for key, reply in more.items() if key in new_more]
+    known = [reply for key, reply in replies.items() if key not in new]
+    known += [reply for key, reply in more.items() if key not in new_more]
+    tally = Tally(
+        asked=len(new),
+        asked_again=len(new_more),
+        from_store=len(asked) - len(sent),
+        tokens_in=sum(reply.tokens_in for reply in heard),
+        tokens_out=sum(reply.tokens_out for reply in heard),
+        tokens_in_store=sum(reply.tokens_in for reply in known),
+        tokens_out_store=sum(reply.tokens_out for reply in known),
+        seconds=round(time.monotonic() - start, 1) if heard else 0.0,
+    )
     return [answers[text] for text in texts], tally
 
 
@@ -108,28 +125,19 @@ def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def _tally(first: list[Reply], second: list[Reply], from_store: int, seconds: float) -> Tally:
-    """Return what was heard, by replies to first and to second questions, and what it cost."""
-    heard = [*first, *second]
-    return Tally(
-        asked=len(first),
-        asked_again=len(second),
-        from_store=from_store,
-        tokens_in=sum(reply.tokens_in for reply in heard),
-        tokens_out=sum(reply.tokens_out for reply in heard),
-        seconds=round(seconds, 1) if heard else 0.0,
-    )
-
-
 def _replies(
     asked: Mapping[str, Question],
+    anew: set[str],
     questions: Questions[Form],
     backend: Backend,
     store: Store,
     unit: str,
-) -> tuple[dict[str, Reply], list[Reply]]:
-    """Return the replies to questions, by key and in order, and those that the backend gave."""
-    known = stored(asked, store)
+) -> tuple[dict[str, Reply], set[str]]:
+    """Return the replies to questions, by key and in order, and keys of those that are new.
+
+    Replies that the store holds under the keys `anew` are replaced.
+    """
+    known = stored(asked.keys() - anew, store)
     missing = {key: question for key, question in asked.items() if key not in known}
     if missing:
         backend.load()
@@ -149,4 +157,4 @@ def _replies(
                 sent = [key for key in missing if missing[key].max_tokens == max_tokens]
                 conversations = [questions.conversation(missing[key]) for key in sent]
                 backend.answer(conversations, questions.schema, max_tokens, partial(take, sent))
-    return {key: known[key] for key in asked}, [known[key] for key in missing]
+    return {key: known[key] for key in asked}, set(missing)

@@ -8,7 +8,7 @@ Conversation = list[dict[str, str]]
 """Messages of a `role` and a `content`, oldest first."""
 
 SMALLEST: Conversation = [{"role": "user", "content": "Answer with an empty form."}]
-"""Asked when a prompt was refused: a model that refuses this too is broken, not the prompt."""
+"""Asked when a prompt failed: where this fails too the model is broken, not the prompt."""
 
 _CUT_OFF = "cut off"
 
@@ -18,13 +18,14 @@ class Reply:
     """What came back for one conversation, kept as it came.
 
     Attributes:
-        text: the answer, perhaps broken off; null when the model would not even read the prompt,
-            so that asking again is no use.
+        text: the answer, perhaps broken off; null when the model would not even read the prompt, or
+            not answer it in time, so that asking again is no use.
         problem: why the text cannot be what was asked for, as far as the backend knows:
-            "refusal", "cut off", "content filter", "stopped" or "rejected", perhaps with ": " and
-            more.
-        tokens_in: tokens of the conversation, as the model counts them.
-        tokens_out: tokens of the answer.
+            "refusal", "cut off", "content filter", "stopped", "rejected" or "timeout", perhaps with
+            ": " and more.
+        tokens_in: tokens of the conversation, as the model counts them; of one without an
+            answer, those of `SMALLEST` where that was asked for its sake.
+        tokens_out: tokens of the answer to it.
         seconds: from the reply before it, or the first question, until it came: over many replies
             their mean is the time that one takes at the concurrency there was. Null in entries of
             stores that were written before it was measured.
@@ -46,12 +47,17 @@ class Backend(Protocol):
     """A model that answers a batch of conversations.
 
     Attributes:
-        model: its name; answers are kept under it.
+        model: its name.
         max_tokens: how long an answer may be at first.
     """
 
     model: str
     max_tokens: int
+
+    @property
+    def identity(self) -> str:
+        """What answers are kept under: as much of the weights as can be told before loading."""
+        ...
 
     def load(self) -> None:
         """Make the model ready, so that the first reply takes no longer than others.

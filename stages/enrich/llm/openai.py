@@ -1,33 +1,66 @@
 """Any server that speaks the OpenAI chat completions protocol: vLLM, Ollama, llama.cpp, OpenAI."""
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stages.core.log import UserError
 from stages.core.params import Llm
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
+from stages.enrich.llm.openai_errors import explain, is_missing_in_ollama, said
 
-_KEPT = "what was answered so far is kept"
+_BELIEVED = 100
+"""Prompts that a server may refuse one after another until it must show again that it answers."""
 
-_OLLAMA_MISSES = re.compile(r"model ['\"\\]+\S+ not found")
-"""Ollama's words for a model that was not pulled, with either of its kinds of quotation marks."""
+
+@dataclass
+class _Round:
+    """One call of `OpenaiServer.answer`.
+
+    Attributes:
+        client: of the server.
+        waiting: positions and conversations that nobody has sent yet.
+        schema: that the model is held to.
+        max_tokens: the longest answer.
+        take: what becomes of replies.
+        checking: asyncio.Lock, held by who asks whether the server answers at all.
+        errors: that end the round, oldest first; once there is one, nothing more is sent.
+    """
+
+    client: Any
+    waiting: deque[tuple[int, Conversation]]
+    schema: dict[str, Any]
+    max_tokens: int
+    take: Callable[[int, Reply], None]
+    checking: Any
+    errors: list[Exception] = field(default_factory=list)
 
 
 class OpenaiServer:
     """Asks `llm.concurrency` conversations at once, one request each.
 
-    A connection error, a timeout, 408, 409, 429 and 5xx are tried again `llm.max_retries` times
-    after 0.5 to 8 seconds, doubling, with jitter, or when Retry-After says (up to two minutes).
-    A server that then has still not answered ends the run. A prompt that the server refuses to
-    take (too long for the model, say) is recorded and the run goes on.
+    A connection error, a timeout, 408, 409, 429 and 5xx are tried again `llm.max_retries` times,
+    when Retry-After says or else after half a second, twice as long each time up to 8 seconds, less
+    up to a quarter of it by chance. A server that then has still not answered ends the run, and one
+    whose Retry-After is over two minutes does so at once. A prompt that the server refuses to
+    take (too long for the model, say), or does not answer in time, is recorded and the run goes on,
+    once the server is known to answer others.
     """
 
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
         self.max_tokens = settings.max_tokens
         self._settings = settings
+        self._answered_at = 0.0
+        self._refused = _BELIEVED  # In a row; of a server not heard yet nothing is believed.
+
+    @property
+    def identity(self) -> str:
+        """The model's name, which is all that a server is asked by."""
+        return self.model
 
     def load(self) -> None:
         """Have Ollama load the model for `llm.keep_alive`; any other server has loaded its own.
@@ -71,14 +104,14 @@ class OpenaiServer:
             try:
                 await client.post(url, body=body, cast_to=object)
             except openai.NotFoundError as error:
-                if _OLLAMA_MISSES.search(_said(error)):
-                    raise self._explain(error) from error
+                if is_missing_in_ollama(error):
+                    raise explain(error, self._settings) from error
                 raise UserError(
-                    f"the language model server knows no {url} ({_said(error)}), so it is not "
+                    f"the language model server knows no {url} ({said(error)}), so it is not "
                     "Ollama, and llm.keep_alive is for Ollama alone; let it be null"
                 ) from error
             except openai.OpenAIError as error:
-                raise self._explain(error) from error
+                raise explain(error, self._settings) from error
 
     async def _answer_all(
         self,
@@ -90,45 +123,68 @@ class OpenaiServer:
         import asyncio
 
         async with self._client() as client:
-            waiting = enumerate(conversations)
+            waiting = deque(enumerate(conversations))
+            one = _Round(client, waiting, schema, max_tokens, take, asyncio.Lock())
             workers = min(self._settings.concurrency, len(conversations))
-            await asyncio.gather(
-                *(self._work(client, waiting, schema, max_tokens, take) for _ in range(workers))
-            )
+            # What is under way when one fails is paid for, so it is waited for and kept.
+            await asyncio.gather(*(self._work(one) for _ in range(workers)))
+        if one.errors:
+            raise one.errors[0]
 
-    async def _work(
-        self,
-        client: Any,
-        waiting: Iterator[tuple[int, Conversation]],
-        schema: dict[str, Any],
-        max_tokens: int,
-        take: Callable[[int, Reply], None],
-    ) -> None:
-        for position, conversation in waiting:
-            take(position, await self._reply(client, conversation, schema, max_tokens))
+    async def _work(self, one: _Round) -> None:
+        try:
+            while one.waiting and not one.errors:
+                position, conversation = one.waiting.popleft()
+                one.take(position, await self._reply(one, conversation))
+        except Exception as error:
+            one.errors.append(error)
 
-    async def _reply(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
-    ) -> Reply:
+    async def _reply(self, one: _Round, conversation: Conversation) -> Reply:
         import openai
 
+        sent = time.monotonic()
         try:
-            return await self._complete(client, conversation, schema, max_tokens)
-        except openai.APIStatusError as error:
-            if error.status_code not in {400, 413, 422, 500}:
-                raise self._explain(error) from error
-            try:
-                await self._complete(client, SMALLEST, schema, self.max_tokens)
-            except (openai.OpenAIError, ValueError) as also:
-                raise self._explain(also) from error
-            return Reply(None, readable(f"rejected: {_said(error)}"))
+            return await self._complete(one, conversation, one.max_tokens)
         except (openai.OpenAIError, ValueError) as error:
-            raise self._explain(error) from error
+            problem = self._fault_of_prompt(error)
+            if problem is None:
+                raise explain(error, self._settings) from error
+            may_be_broken = isinstance(error, openai.APITimeoutError | openai.InternalServerError)
+            try:
+                checked = await self._check(one, sent, may_be_broken)
+            except (openai.OpenAIError, ValueError) as also:
+                raise explain(also, self._settings) from error
+            return replace(checked, text=None, problem=readable(problem))
 
-    async def _complete(
-        self, client: Any, conversation: Conversation, schema: dict[str, Any], max_tokens: int
-    ) -> Reply:
-        completion = await client.chat.completions.create(
+    def _fault_of_prompt(self, error: Exception) -> str | None:
+        """Return what may be wrong with a prompt alone; null where it is surely the server."""
+        import openai
+
+        if isinstance(error, openai.APITimeoutError):
+            return f"timeout: no answer within {self._settings.timeout_s:g} s (llm.timeout_s)"
+        if isinstance(error, openai.APIStatusError) and error.status_code in {400, 413, 422, 500}:
+            return f"rejected: {said(error)}"
+        return None
+
+    async def _check(self, one: _Round, sent: float, may_be_broken: bool) -> Reply:
+        """Return what it cost to see that the server answers, after what was sent then failed.
+
+        An answer that came since tells it. So does any that came before, where the server found
+        fault with the prompt, and not where it may itself have broken. Else it is asked `SMALLEST`,
+        by one worker for all who wait.
+        """
+        async with one.checking:
+            if one.errors:
+                raise one.errors[0]
+            believed = not may_be_broken and self._refused < _BELIEVED
+            checked = Reply(None)
+            if not believed and self._answered_at <= sent:
+                checked = await self._complete(one, SMALLEST, self.max_tokens)
+            self._refused += 1
+            return checked
+
+    async def _complete(self, one: _Round, conversation: Conversation, max_tokens: int) -> Reply:
+        completion = await one.client.chat.completions.create(
             model=self.model,
             messages=conversation,
             temperature=0,
@@ -136,12 +192,13 @@ class OpenaiServer:
             # Not "strict": OpenAI's strict mode knows no maxLength; vLLM and Ollama always are.
             response_format={
                 "type": "json_schema",
-                "json_schema": {"name": schema.get("title", "answer"), "schema": schema},
+                "json_schema": {"name": one.schema.get("title", "answer"), "schema": one.schema},
             },
         )
         choices = getattr(completion, "choices", None)
         if not choices:
             raise ValueError(f"it answered {str(completion)[:80]!r}")
+        self._answered_at, self._refused = time.monotonic(), 0
         message, ending = choices[0].message, choices[0].finish_reason
         refusal = getattr(message, "refusal", None)
         problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
@@ -152,44 +209,3 @@ class OpenaiServer:
             tokens_in=usage.prompt_tokens if usage else 0,
             tokens_out=usage.completion_tokens if usage else 0,
         )
-
-    def _explain(self, error: Exception) -> UserError:
-        """Say in one sentence what is wrong with the server and what to do."""
-        import openai
-
-        url, settings = self._settings.base_url, self._settings
-        tries = f"after {settings.max_retries + 1} tries"
-        if isinstance(error, openai.APITimeoutError):
-            wrong = f"gave no answer within {settings.timeout_s:g} s {tries}"
-            remedy = "raise llm.timeout_s or lower llm.concurrency"
-        elif isinstance(error, openai.APIConnectionError):
-            wrong = f"cannot be reached {tries} ({error.__cause__ or error})"
-            remedy = "start the server or correct llm.base_url"
-        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            wrong = f"does not accept the key ({_said(error)})"
-            remedy = f"put one into the environment variable {settings.api_key_env}"
-        elif isinstance(error, openai.NotFoundError) and _OLLAMA_MISSES.search(_said(error)):
-            wrong = f"does not hold the model {self.model!r} ({_said(error)})"
-            remedy = f"run `ollama pull {self.model}` where the server is, or correct llm.model"
-        elif isinstance(error, openai.NotFoundError):
-            wrong = f"does not know the model {self.model!r} or the path ({_said(error)})"
-            remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"
-        elif isinstance(error, openai.RateLimitError):
-            wrong = f"refuses further requests {tries} ({_said(error)})"
-            remedy = "wait, lower llm.concurrency or raise llm.max_retries"
-        elif isinstance(error, openai.APIStatusError):
-            wrong = f"fails {tries} ({_said(error)})"
-            remedy = "look into its log, then run the stage again"
-        else:
-            wrong = f"does not speak the OpenAI protocol ({error})"
-            remedy = "correct llm.base_url, which mostly ends in /v1"
-        return UserError(f"the language model server {url} {wrong}; {remedy}; {_KEPT}")
-
-
-def _said(error: Any) -> str:
-    """Return the status and the server's own words, cut short and on one line."""
-    body = error.body
-    # Ollama's own API has its words where others have an object that holds them.
-    words = body if isinstance(body, str) else body.get("message") if isinstance(body, dict) else ""
-    message = " ".join(str(words or error.message).split())
-    return f"{error.status_code}, {message[:200]}"

@@ -1,6 +1,7 @@
 """Questions: what a model is asked of a text, under which key, and what its reply is worth."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,6 +17,9 @@ Form = TypeVar("Form", bound=BaseModel)
 
 _TO_SPACES = dict.fromkeys(range(ord(" ")), " ")
 """JSON knows no control characters within a text; grammars of bounded texts let them through."""
+
+_BEFORE = re.compile(r"[\s\ufeff]*(```[ \t]*\w*[\s\ufeff]*)?")
+"""What servers that ignore the schema put before the right JSON: a Markdown fence, a BOM."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Questions(Generic[Form]):
         self.schema = json_schema(task.form)
         self.kind = f"{task.unit} answers of {backend.model}"
         self._form = task.form
-        self._model = backend.model
+        self._model = backend.identity
         self._max_tokens = backend.max_tokens
         self._before = task.prompt.messages
         self._settings: dict[int, str] = {}
@@ -107,10 +111,9 @@ class Questions(Generic[Form]):
         """Return the filled-in form, or why the reply is none."""
         if reply.problem is not None or reply.text is None:
             return None, reply.problem or "rejected"
-        # Some servers that ignore the schema put the right JSON into a Markdown fence.
-        text = reply.text.strip().removeprefix("```json").removesuffix("```").translate(_TO_SPACES)
+        text = _BEFORE.sub("", reply.text, count=1).rstrip().removesuffix("```")
         try:
-            return self._form.model_validate_json(text), None
+            return self._form.model_validate_json(text.translate(_TO_SPACES)), None
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in problem["loc"])

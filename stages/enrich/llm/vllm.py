@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from stages.core.log import UserError, get_logger
 from stages.core.params import Llm
 from stages.enrich.llm.base import SMALLEST, Conversation, Reply, ending_problem, readable
+from stages.enrich.llm.weights import folder_hash
 
 log = get_logger(__name__)
 
@@ -26,6 +30,13 @@ class InProcessVllm:
         self.max_tokens = settings.max_tokens
         self._settings = settings
         self._engine: Any = None
+        self._has_answered = False
+
+    @cached_property
+    def identity(self) -> str:
+        """The model's name on the hub, or the hash of its folder."""
+        folder = Path(self.model).expanduser()
+        return folder_hash(folder) if folder.is_dir() else self.model
 
     def load(self) -> None:
         """Load the model, unless it is loaded; see `Backend.load`."""
@@ -93,16 +104,21 @@ class InProcessVllm:
         try:
             outputs = self._engine.chat(list(batch), sampling, use_tqdm=False)
         except (VLLMClientError, ValueError) as error:
-            # One prompt that is too long refuses the batch: find it by asking one at a time.
+            # One prompt that is too long refuses the batch before any is answered: halve it.
             said = " ".join(str(error).split())[:200]
             if list(batch) == [SMALLEST]:
                 raise UserError(
                     f"{self.model!r} in vLLM answers no prompt at all ({said})"
                 ) from error
             if len(batch) > 1:
-                return [reply for one in batch for reply in self._chat([one], schema, max_tokens)]
-            self._chat([SMALLEST], schema, self.max_tokens)
-            return [Reply(None, readable(f"rejected: {said}"))]
+                middle = len(batch) // 2
+                halves = batch[:middle], batch[middle:]
+                return [reply for half in halves for reply in self._chat(half, schema, max_tokens)]
+            checked = Reply(None)
+            if not self._has_answered:
+                (checked,) = self._chat([SMALLEST], schema, self.max_tokens)
+            return [replace(checked, text=None, problem=readable(f"rejected: {said}"))]
+        self._has_answered = True
         answers = [(output, output.outputs[0]) for output in outputs]
         return [
             Reply(

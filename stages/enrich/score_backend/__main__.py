@@ -1,6 +1,7 @@
 """Labelled reviews in, scores of keywords backends out: precision, recall, F1 and speed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -34,10 +35,29 @@ _HEADER = (
 )
 
 
+_COSTS = ["asked", "asked_again", "from_store", "tokens_in", "tokens_out"]
+_COSTS += ["tokens_in_store", "tokens_out_store", "seconds"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one backend made of the reviews.
+
+    Attributes:
+        table: `score` of it.
+        speed: reviews a second; null where answers came from the store.
+        costs: what a language model was asked and took (`ask.Tally`); empty of other backends.
+    """
+
+    table: pl.DataFrame
+    speed: float | None
+    costs: dict[str, Any]
+
+
 def run_backend(
-    reviews: Sequence[LabelledReview], settings: Keywords, params: Params
-) -> tuple[pl.DataFrame, float]:
-    """Return `score` of one backend and the seconds that it took, from an empty store.
+    reviews: Sequence[LabelledReview], settings: Keywords, params: Params, store_file: Path
+) -> Scored:
+    """Return how well one backend reads; answers of a language model are kept in the store.
 
     What is loaded once is counted for a language model, and not for a backend without one, which
     would have taken longer to load its stop words than to read so few reviews.
@@ -51,51 +71,69 @@ def run_backend(
         }
     )
     asked = select_reviews(events, settings.model_copy(update={"max_items": None}), held_out=False)
-    with TemporaryDirectory() as folder, Store(Path(folder) / "store.sqlite") as store:
-        if settings.backend in get_args(Method):
-            extract_phrases(["?"], cast(Method, settings.backend), 1, 1)
-        start = perf_counter()
-        table, _ = read_keywords(asked, settings, params.llm, store)
-        seconds = perf_counter() - start
+    is_method = settings.backend in get_args(Method)
+    if is_method:
+        extract_phrases(["?"], cast(Method, settings.backend), 1, 1)
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) / "store.sqlite" if is_method else store_file
+        with Store(kept) as store:
+            start = perf_counter()
+            table, figures = read_keywords(asked, settings, params.llm, store)
+            seconds = perf_counter() - start
     by_id = {row["event_id"]: row for row in table.iter_rows(named=True)}
     answers = [by_id[review.id] for review in reviews]
     keywords = [answer["keywords"] for answer in answers]
-    return score(reviews, keywords, [answer["status"] == "ok" for answer in answers]), seconds
+    return Scored(
+        score(reviews, keywords, [answer["status"] == "ok" for answer in answers]),
+        None if figures["tokens_in_store"] or figures["from_store"] else len(reviews) / seconds,
+        {} if is_method else {name: figures[name] for name in _COSTS},
+    )
 
 
-def score_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
-    """Return a Markdown table of backends, a row each, from their scores and seconds."""
+def score_table(scored: dict[str, Scored]) -> str:
+    """Return a Markdown table of backends, a row each, from their scores and speed."""
     lines = [_HEADER, "|---" * _HEADER.count(" | ") + "|---|"]
-    for name, (table, seconds) in scored.items():
-        summary = summarise(table)
+    for name, one in scored.items():
+        summary = summarise(one.table)
         figures = [
             _interval(summary[kind].get(figure))
             for kind in ("macro", "micro")
             for figure in ("precision", "recall", "f1")
         ]
+        speed = "" if one.speed is None else f"{one.speed:,.0f}"
         lines.append(
             f"| {name} | {summary['valid']:.3f} | {' | '.join(figures)} "
-            f"| {table['given'].sum() / table.height:.1f} | {table.height / seconds:,.0f} |"
+            f"| {one.table['given'].sum() / one.table.height:.1f} | {speed} |"
         )
     return "\n".join(lines)
 
 
-def language_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
+def cost_table(scored: dict[str, Scored]) -> str:
+    """Return a Markdown table of what each language model was asked and took, a row each."""
+    lines = [f"| cost | {' | '.join(name.replace('_', ' ') for name in _COSTS)} |"]
+    lines.append("|---" * (1 + len(_COSTS)) + "|")
+    for name, one in scored.items():
+        if one.costs:
+            lines.append(f"| {name} | {' | '.join(f'{cost:,}' for cost in one.costs.values())} |")
+    return "\n".join(lines)
+
+
+def language_table(scored: dict[str, Scored]) -> str:
     """Return a Markdown table of each backend's macro F1 by language."""
     lines = ["| backend | language | reviews | F1 |", "|---|---|---|---|"]
-    for name, (table, _) in scored.items():
-        for rows in table.partition_by("language", maintain_order=True):
+    for name, one in scored.items():
+        for rows in one.table.partition_by("language", maintain_order=True):
             found = _interval(summarise(rows)["macro"]["f1"])
             lines.append(f"| {name} | {rows['language'][0]} | {rows.height} | {found} |")
     return "\n".join(lines)
 
 
-def difference_table(scored: dict[str, tuple[pl.DataFrame, float]]) -> str:
+def difference_table(scored: dict[str, Scored]) -> str:
     """Return a Markdown table of macro F1 against the first backend, paired over reviews."""
-    (first, (base, _)), *others = scored.items()
+    (first, base), *others = scored.items()
     lines = ["| paired | F1 |", "|---|---|"]
-    for name, (table, _) in others:
-        difference = metrics.paired_difference(table["f1"], base["f1"], resamples=2000)
+    for name, one in others:
+        difference = metrics.paired_difference(one.table["f1"], base.table["f1"], resamples=2000)
         lines.append(f"| {name} - {first} | {_interval(difference)} |")
     return "\n".join(lines)
 
@@ -132,6 +170,9 @@ def main(
     ] = None,
     part: Annotated[str, typer.Option(help="all, choose or report: every other review.")] = "all",
     labelled_file: Annotated[Path, typer.Option("--labelled")] = LABELLED,
+    store_file: Annotated[
+        Path, typer.Option("--store", help="Where answers of language models are kept.")
+    ] = files.LLM_STORE,
 ) -> None:
     """Score keywords backends by reviews labelled by hand; without options, that of the params."""
     params = load_params(params_file)
@@ -146,11 +187,13 @@ def main(
     scored = {}
     for name in dict.fromkeys(backend or [params.keywords.backend]):
         for label, settings in _variants(name, prompt or [], params.keywords).items():
-            scored[label] = run_backend(reviews, settings, params)
-            log.info("%s: %d reviews in %.2f s", label, len(reviews), scored[label][1])
+            scored[label] = run_backend(reviews, settings, params, store_file)
+            log.info("%s: %d reviews scored", label, len(reviews))
     tables = [score_table(scored), language_table(scored)]
     if len(scored) > 1:
         tables.append(difference_table(scored))
+    if any(one.costs for one in scored.values()):
+        tables.append(cost_table(scored))
     typer.echo("\n\n".join(tables))
 
 

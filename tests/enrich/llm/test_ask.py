@@ -16,7 +16,7 @@ from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Answer, Tally, ask, count_reasons
 from stages.enrich.llm.forms import ReviewKeywords, json_schema, summary_form
 from stages.enrich.llm.prompts import Prompt
-from stages.enrich.llm.questions import Task
+from stages.enrich.llm.questions import Questions, Task
 
 
 class Form(BaseModel):
@@ -54,15 +54,63 @@ def test_equal_prompts_are_asked_once_and_answered_in_place(
 
 def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> None:
     prompts = ["good", "BROKEN x", "REFUSE x", "LONG x", "CUT x", "BROKEN-ONCE x"]
-    first, tally = put(chat_server, tmp_path / "s", prompts)
+    first, tally = put(chat_server, tmp_path / "s", prompts, concurrency=1)
     assert tally == Tally(asked=6, asked_again=4, from_store=0)
-    assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)  # LONG has no answer
+    # LONG has no answer, and those before it have shown that the server gives some.
+    assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)
     before = len(chat_server.asked)
     second, tally = put(chat_server, tmp_path / "s", prompts)
     assert second == first
     assert tally == Tally(asked=0, asked_again=0, from_store=6)
     assert (tally.tokens_in, tally.tokens_out, tally.seconds) == (0, 0, 0)
+    assert (tally.tokens_in_store, tally.tokens_out_store) == (9 * 10, 9 * 3)
     assert len(chat_server.asked) == before
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("good", [0, 20])
+def test_prompts_too_long_have_the_server_checked_once_and_that_is_counted(
+    chat_server: ChatServer, tmp_path: Path, concurrency: int, good: int
+) -> None:
+    prompts = [f"LONG w{n}" for n in range(20)]
+    prompts.insert(good, "good")
+    answers, tally = put(chat_server, tmp_path / "s", prompts, concurrency=concurrency)
+    assert count_reasons([answer.reason for answer in answers]) == {"rejected": 20}
+    assert tally.asked == 21
+    assert len(chat_server.asked) <= 21 + 1
+    assert chat_server.answered <= 2
+    assert (tally.tokens_in, tally.tokens_out) == (
+        chat_server.answered * 10,
+        chat_server.answered * 3,
+    )
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_prompt_that_always_times_out_is_recorded_and_the_run_goes_on(
+    chat_server: ChatServer, tmp_path: Path, concurrency: int
+) -> None:
+    arguments = chat_server, tmp_path / "s", ["HANG x", "HANG y", "good"]
+    settings = {"timeout_s": 0.5, "max_retries": 1, "concurrency": concurrency}
+    (slow, also, good), tally = put(*arguments, **settings)
+    assert slow.reason == also.reason == "timeout: no answer within 0.5 s (llm.timeout_s)"
+    assert good.value == Form(words=["good"])
+    assert tally == Tally(asked=3)
+    assert tally.tokens_in == 10 * chat_server.answered
+    chat_server.asked.clear()
+    _, tally = put(*arguments, **settings)
+    assert tally == Tally(from_store=3)
+    assert chat_server.asked == []
+    _, tally = put(*arguments, retry_failed=True, **settings)
+    assert tally == Tally(asked=2, from_store=1)
+
+
+def test_server_that_refuses_everything_from_some_time_on_is_noticed(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    chat_server.dead_after, chat_server.dead_status = 5, 400
+    with pytest.raises(UserError, match="400, shutting down"):
+        put(chat_server, tmp_path / "s", [f"w{n}" for n in range(300)], concurrency=1)
+    assert len(chat_server.asked) == 5 + 100 + 1 + 1  # believed a hundred times, then checked
 
 
 @pytest.mark.parametrize(
@@ -119,12 +167,32 @@ def test_second_answer_counts(chat_server: ChatServer, tmp_path: Path) -> None:
 
 
 def test_answers_that_need_a_little_reading(chat_server: ChatServer, tmp_path: Path) -> None:
-    prompts = ["FENCED x", "SURROGATE x", "CONTROL x"]
-    (fenced, half, raw), tally = put(chat_server, tmp_path / "s", prompts)
-    assert fenced.value == Form(words=["fenced"])
+    prompts = ["SURROGATE x", "CONTROL x"]
+    (half, raw), tally = put(chat_server, tmp_path / "s", prompts)
     assert half.value == Form(words=["half"])
     assert raw.value == Form(words=["two lines "])
     assert tally.asked_again == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("```json\n", "\n```"),
+        ("```\n", "\n```\n"),
+        ("\n``` JSON\n", "\n```"),
+        ("```Json5 ", " ``` "),
+        ("```json\n", ""),
+        ("\ufeff", ""),
+        ("\ufeff```\n\ufeff", "```"),
+    ],
+)
+def test_right_json_in_a_fence_is_not_asked_for_again(
+    chat_server: ChatServer, tmp_path: Path, before: str, after: str
+) -> None:
+    chat_server.around = before, after
+    (answer,), tally = put(chat_server, tmp_path / "s", ["``` x"])
+    assert answer.value == Form(words=["```"])
+    assert tally == Tally(asked=1)
 
 
 def test_server_that_dies_costs_only_what_was_not_answered(
@@ -136,12 +204,52 @@ def test_server_that_dies_costs_only_what_was_not_answered(
         put(chat_server, tmp_path / "s", prompts)
     with Store(tmp_path / "s") as store:
         kept = len(store)
-    assert 8 <= kept <= 11  # up to 3 others were under way when the first was turned away
+    assert kept == chat_server.answered == 11
     chat_server.dead_after = None
     chat_server.asked.clear()
     answers, tally = put(chat_server, tmp_path / "s", prompts)
     assert tally.asked == len(chat_server.asked) == 30 - kept
     assert all(answer.value is not None for answer in answers)
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_answers_under_way_when_another_question_ends_the_run_are_kept(
+    chat_server: ChatServer, tmp_path: Path, status: int
+) -> None:
+    chat_server.delay, chat_server.sour_status = 0.3, status
+    prompts = ["SOUR x", *(f"w{n}" for n in range(40))]
+    with pytest.raises(UserError, match=f"{status}, no such thing"):
+        put(chat_server, tmp_path / "s", prompts, concurrency=16)
+    assert chat_server.answered == 15
+    assert len(chat_server.asked) == 16  # and nothing more was sent
+    with Store(tmp_path / "s") as store:
+        assert len(store) == 15
+
+
+def test_resumed_run_tells_what_the_one_before_it_was_charged(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    prompts = [f"w{n}" for n in range(30)]
+    chat_server.dead_after = 11
+    with pytest.raises(UserError):
+        put(chat_server, tmp_path / "s", prompts, concurrency=1)
+    chat_server.dead_after = None
+    _, tally = put(chat_server, tmp_path / "s", prompts)
+    assert (tally.from_store, tally.tokens_in_store, tally.tokens_out_store) == (11, 110, 33)
+    assert (tally.asked, tally.tokens_in, tally.tokens_out) == (19, 190, 57)
+
+
+def test_text_of_which_only_the_second_question_is_sent_is_not_from_the_store(
+    chat_server: ChatServer, tmp_path: Path
+) -> None:
+    put(chat_server, tmp_path / "s", ["BROKEN-ONCE x"])
+    with Store(tmp_path / "s") as store, Store(tmp_path / "first") as first:
+        questions = Questions(TASK, load_backend("openai", Llm(model="tiny")))
+        key = questions.key(questions.first("BROKEN-ONCE x"))
+        first.put_many(store.get_many([key]))
+    _, tally = put(chat_server, tmp_path / "first", ["BROKEN-ONCE x"])
+    assert tally == Tally(asked=0, asked_again=1, from_store=0)
+    assert (tally.tokens_in, tally.tokens_in_store) == (10, 10)
 
 
 def test_failures_are_asked_anew_only_on_request(chat_server: ChatServer, tmp_path: Path) -> None:
@@ -153,6 +261,20 @@ def test_failures_are_asked_anew_only_on_request(chat_server: ChatServer, tmp_pa
     failed = [p for p, answer in zip(prompts, answers, strict=True) if answer.value is None]
     assert failed == ["BROKEN x", "LONG x", "CUT x"]
     assert {p for p in chat_server.prompts if "Answer with" not in p} == set(failed)
+
+
+def test_failures_that_cannot_be_asked_anew_stay(chat_server: ChatServer, tmp_path: Path) -> None:
+    prompts = ["good", "BROKEN x", "LONG x", "CUT x"]
+    before, _ = put(chat_server, tmp_path / "s", prompts)
+    chat_server.refuse_all = 503
+    with pytest.raises(UserError):
+        put(chat_server, tmp_path / "s", prompts, retry_failed=True)
+    after, tally = put(chat_server, tmp_path / "s", prompts)
+    assert after == before
+    assert tally == Tally(from_store=4)
+    chat_server.refuse_all = None
+    _, tally = put(chat_server, tmp_path / "s", prompts, retry_failed=True)
+    assert tally == Tally(asked=3, asked_again=2, from_store=1)
 
 
 def test_key_is_of_model_messages_schema_and_sampling(

@@ -84,7 +84,7 @@ def test_keep_alive_of_another_server_is_refused(chat_server: ChatServer, tmp_pa
 
 
 def test_server_that_is_away_is_named_before_anything_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/v1 cannot be reached after 1 tri"):
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/v1 cannot be reached \("):
         asked("http://127.0.0.1:9/v1", tmp_path, ["a"], keep_alive="30m")
 
 

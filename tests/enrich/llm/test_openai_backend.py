@@ -113,7 +113,7 @@ def test_replies_that_are_no_answers(chat_server: ChatServer, prompt: str, reply
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        (400, "look into its log"),
+        (400, "correct what it names in the section llm"),
         (401, "environment variable OPENAI_API_KEY"),
         (404, "correct llm.model"),
         (429, "lower llm.concurrency"),
@@ -131,6 +131,44 @@ def test_server_that_turns_everything_away_ends_the_run(
     assert chat_server.url in message
     assert f"{status}, not today" in message
     assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [
+        (400, "turns requests away (400, not today); correct what"),
+        (404, "does not know the model 'tiny' or the path (404, not today); correct"),
+        (429, "refuses further requests after 2 tries (429, not today); wait"),
+        (503, "fails after 2 tries (503, not today); look into"),
+    ],
+)
+def test_tries_are_told_where_there_were_some(
+    chat_server: ChatServer, status: int, wrong: str
+) -> None:
+    chat_server.refuse_all = status
+    with pytest.raises(UserError) as caught:
+        answers(chat_server, ["a"], max_retries=1)
+    assert wrong in str(caught.value)
+    asked_of = len([prompt for prompt in chat_server.prompts if prompt == "a"])
+    assert asked_of == (2 if "2 tries" in wrong else 1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("300", "until 300 s from now"),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", "until Fri, 01 Jan 2100 00:00:00 GMT"),
+    ],
+)
+def test_server_that_wants_to_be_left_alone_for_long_ends_the_run_at_once(
+    chat_server: ChatServer, status: int, when: str, told: str
+) -> None:
+    chat_server.refuse_all, chat_server.retry_after = status, when
+    with pytest.raises(UserError) as caught:
+        answers(chat_server, ["a"], max_retries=5)
+    assert f"wants no further request {told} ({status}, not today); run the st" in str(caught.value)
+    assert len(chat_server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -153,13 +191,14 @@ def test_model_that_vllm_does_not_serve_is_named_without_that_command(
 
 
 def test_hanging_server_ends_the_run(chat_server: ChatServer) -> None:
+    chat_server.delay = 30
     with pytest.raises(UserError, match=r"no answer within 0\.2 s after 2 tries.*llm\.timeout_s"):
-        answers(chat_server, ["HANG"], timeout_s=0.2, max_retries=1)
-    assert len(chat_server.asked) == 2
+        answers(chat_server, ["a", "b", "c"], timeout_s=0.2, max_retries=1, concurrency=2)
+    assert len(chat_server.asked) == 2 * 2 + 2  # whether it answers at all is asked once
 
 
 def test_missing_server_ends_the_run() -> None:
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached after 1 tri"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached \("):
         answers("http://127.0.0.1:9/v1", ["a"], max_retries=0)
 
 
