@@ -182,6 +182,8 @@ def test_killed_over_and_over_the_tables_are_the_same(small_run: Checkout, tmp_p
     assert kills >= LEAST_KILLS
     assert table_hashes(checkout) == expected
     assert "Data and pipelines are up to date" in checkout.run("dvc", "repro")
+    made = [checkout.folder / name for name in ("data", "models", "metrics", "plots", "report")]
+    assert [left for folder in made for left in folder.rglob(".*.tmp")] == []
 
 
 def test_what_dvc_was_killed_while_writing_is_put_right_as_the_readme_says(
