@@ -79,14 +79,15 @@ def prune(
         raise UserError("prune: say what to forget, by --unused-days or --max-bytes")
     found = find_checkpoints(folder)
     gone = outdated(found, time.time(), unused_days, max_bytes)
-    for path in _stores(folder, found):
-        with Store(path) as store:
-            forgotten = store.prune(unused_days, max_bytes)
-            log.info("%s: %d entries forgotten, %d left", path, forgotten, len(store))
+    stores = _stores(folder, found)
     for one in gone:
         shutil.rmtree(one.folder, ignore_errors=True)
     left = len(found) - len(gone)
     log.info("%s: checkpoints of %d trainings deleted, of %d left", folder, len(gone), left)
+    for path in stores:
+        with Store(path) as store:
+            forgotten = store.prune(unused_days, max_bytes)
+            log.info("%s: %d entries forgotten, %d left", path, forgotten, len(store))
 
 
 def export(
