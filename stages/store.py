@@ -1,5 +1,7 @@
 """What was paid for, told, pruned and moved: `python -m stages.store size`."""
 
+import shutil
+import time
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stages.core import files
+from stages.core.checkpoints import KINDS, Checkpoints, find_checkpoints, outdated
 from stages.core.log import UserError, get_logger, run
 from stages.core.store import Size, Store
 
@@ -28,24 +31,37 @@ def table(sizes: dict[str, list[Size]]) -> str:
     return "\n".join(lines)
 
 
+def checkpoint_sizes(found: list[Checkpoints]) -> list[Size]:
+    """Return how much there is of each kind of training, a training an entry."""
+    sizes = []
+    for kind in KINDS:
+        those = [one for one in found if one.folder.parent.name == kind]
+        days = [int(one.changed // 86_400) for one in those]
+        if those:
+            total = sum(one.bytes for one in those)
+            sizes.append(Size(kind, len(those), total, min(days), max(days)))
+    return sizes
+
+
 def _day(number: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
 
 
-def _stores(folder: Path) -> list[Path]:
+def _stores(folder: Path, besides: list[Checkpoints] | None = None) -> list[Path]:
     found = [folder / name for name in NAMES if (folder / name).is_file()]
-    if not found:
+    if not found and not besides:
         raise UserError(f"{folder}: holds no store ({' or '.join(NAMES)}); give the folder of one")
     return found
 
 
 def size(folder: Folder = files.STORE) -> None:
-    """Print entries and bytes of each store, by what they are."""
+    """Print entries and bytes of each store and of checkpoints, by what they are."""
+    found = find_checkpoints(folder)
     sizes = {}
-    for path in _stores(folder):
+    for path in _stores(folder, found):
         with Store(path) as store:
             sizes[path.name] = store.sizes()
-    typer.echo(table(sizes))
+    typer.echo(table(sizes | {"checkpoints": checkpoint_sizes(found)}))
 
 
 def prune(
@@ -61,7 +77,14 @@ def prune(
     """Forget what is not used any more, and give its room back to the disk."""
     if unused_days is None and max_bytes is None:
         raise UserError("prune: say what to forget, by --unused-days or --max-bytes")
-    for path in _stores(folder):
+    found = find_checkpoints(folder)
+    gone = outdated(found, time.time(), unused_days, max_bytes)
+    stores = _stores(folder, found)
+    for one in gone:
+        shutil.rmtree(one.folder, ignore_errors=True)
+    left = len(found) - len(gone)
+    log.info("%s: checkpoints of %d trainings deleted, of %d left", folder, len(gone), left)
+    for path in stores:
         with Store(path) as store:
             forgotten = store.prune(unused_days, max_bytes)
             log.info("%s: %d entries forgotten, %d left", path, forgotten, len(store))

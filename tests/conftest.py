@@ -67,6 +67,11 @@ class Checkout:
         self, folder: Path, recipe: str = "sample", settings: Mapping[str, Any] = SMALL
     ) -> None:
         self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
             cwd=ROOT,
@@ -91,15 +96,10 @@ class Checkout:
 
     def run(self, *command: str, check: bool = True, timeout: float = 1200) -> str:
         """Run a command in the checkout, return what it printed."""
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -1,13 +1,18 @@
 """The whole pipeline on a small recipe, run as a user runs it."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import SMALL, Checkout
+from tests.conftest import ROOT, SMALL, Checkout
 from tests.encode import tiny_models
 
 pytestmark = pytest.mark.slow
@@ -28,15 +33,6 @@ def test_second_run_does_nothing(small_run: Checkout) -> None:
     assert "Data and pipelines are up to date" in small_run.run("dvc", "repro")
     assert "Data and pipelines are up to date" in small_run.run("dvc", "status")
     assert small_run.run("git", "status", "--porcelain") == ""
-
-
-def test_forced_run_gives_the_same_tables(small_run: Checkout) -> None:
-    before = table_hashes(small_run)
-    assert len(before) > 15
-    small_run.run("dvc", "repro", "--force")
-    assert table_hashes(small_run) == before
-    # What is not a table (an index, a manifest with a revision) may differ; put the lock back.
-    small_run.commit("forced")
 
 
 def test_metrics_have_the_shape_that_readers_rely_on(small_run: Checkout) -> None:
@@ -128,3 +124,77 @@ def test_the_bge_m3_recipe_on_a_tiny_model(tmp_path: Path) -> None:
     said = checkout.run(sys.executable, "-c", ANSWER).splitlines()
     assert said[0] == "5 5 True"
     assert "Data and pipelines are up to date" in checkout.run("dvc", "repro")
+
+
+LEAST_KILLS, MOST_KILLS = 10, 60
+
+
+def killed(checkout: Checkout, after: int, seconds: float) -> tuple[int, str]:
+    """Kill `dvc repro` and all it started, so long after it said that so many stages have ended.
+
+    Returns:
+        the exit status, 0 where it came to its end before, and what it said.
+    """
+    process = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    said, begun = [], 0
+    for line in process.stdout:
+        said.append(line)
+        begun += line.startswith("Running stage")
+        if begun > after:
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    # Ends when nobody holds the other end of the pipe: nothing of the group has stayed.
+    said.append(process.stdout.read())
+    process.stdout.close()
+    return process.wait(), "".join(said)
+
+
+def mend(checkout: Checkout) -> None:
+    """Delete what DVC may have been killed while it wrote; git has no `dvc.lock` yet."""
+    for name in (".dvc/tmp/rwlock", "dvc.lock"):
+        (checkout.folder / name).unlink(missing_ok=True)
+
+
+def test_killed_over_and_over_the_tables_are_the_same(small_run: Checkout, tmp_path: Path) -> None:
+    """Another checkout, killed amid stages until nothing is left to be done, has equal tables."""
+    expected = table_hashes(small_run)
+    assert len(expected) > 15
+    checkout = Checkout(tmp_path)
+    rng = np.random.default_rng(7)
+    kills, status = 0, -signal.SIGKILL
+    while status and kills < MOST_KILLS:
+        status, said = killed(checkout, int(rng.integers(0, 3)), rng.uniform(0, 1.5))
+        if status > 0:
+            assert "rwlock" in said.lower() or "dvc.lock" in said, said
+            mend(checkout)
+        kills += status == -signal.SIGKILL
+    assert status == 0, said
+    assert kills >= LEAST_KILLS
+    assert table_hashes(checkout) == expected
+    assert "Data and pipelines are up to date" in checkout.run("dvc", "repro")
+    made = [checkout.folder / name for name in ("data", "models", "metrics", "plots", "report")]
+    assert [left for folder in made for left in folder.rglob(".*.tmp")] == []
+
+
+def test_what_dvc_was_killed_while_writing_is_put_right_as_the_readme_says(
+    small_run: Checkout,
+) -> None:
+    for name, remedy in (
+        (".dvc/tmp/rwlock", ("rm", ".dvc/tmp/rwlock")),
+        ("dvc.lock", ("git", "checkout", "dvc.lock")),
+    ):
+        assert f"`{' '.join(remedy)}`" in " ".join((ROOT / "README.md").read_text().split())
+        (small_run.folder / name).write_text("")
+        assert name in small_run.run("dvc", "repro", check=False)
+        small_run.run(*remedy)
+        assert "Data and pipelines are up to date" in small_run.run("dvc", "repro")

@@ -1,5 +1,6 @@
 """Atomic writes: a reader sees the old output or the whole new one, never a half."""
 
+import glob
 import json
 import math
 import os
@@ -12,9 +13,11 @@ from typing import Any
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    What processes that were killed left beside it is removed first.
+    """
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -24,10 +27,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes the place of `path` when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Yield an empty folder beside `path`; it takes the place of `path` when the block succeeds.
+
+    What processes that were killed left beside it is removed first.
+    """
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -64,6 +68,30 @@ def read_json(path: Path) -> Any:
         raise ValueError(
             f"{path}: not JSON ({error}); run the stage that writes it again"
         ) from error
+
+
+def _temporary(path: Path) -> Path:
+    """Return this process's name beside `path`, where nothing is; make the folder they stand in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _runs(int(pid))):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this host has the number; if it is a later one, what is left stays."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _rounded(value: Any) -> Any:

@@ -10,19 +10,24 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from stages.core.log import UserError
+from stages.core.log import UserError, get_logger
 from stages.core.storage import atomic_file
 
+log = get_logger(__name__)
+
+Done = TypeVar("Done")
+
 _CHUNK = 500
-_WAIT_S = 60
+_PATIENCE_S = 1200
+_TRIES = 20
 _LAYOUT = 1
 _BYTES = "length(CAST(key AS BLOB)) + length(value)"
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -70,16 +75,23 @@ class Store:
     of them, but never the file. Several threads and processes may hold one store. Use as a context
     manager. A store of an earlier layout is brought to the present one when it is opened.
 
+    Whatever writes waits where another process does so, up to `patience_s`, as that may be giving
+    gigabytes back to the disk.
+
     Raises:
-        UserError: the file cannot be opened, is no store, or is one of a later version.
+        UserError: the file cannot be opened, is no store, or is one of a later version; or it
+            cannot be written to, as its disk is full or another process does not end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float = _PATIENCE_S) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._patience_s = patience_s
         self._lock = Lock()
         try:
-            self._connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                path, timeout=patience_s / _TRIES, check_same_thread=False
+            )
             self._log_ahead()
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._lay_out()
@@ -122,19 +134,20 @@ class Store:
             kind: what they are, such as the model's name; sizes are told by it.
         """
         today = _today()
-        with self._lock, self._connection:
+
+        def put() -> None:
             self._connection.executemany(
                 "INSERT INTO entries (key, value, kind, used) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
                 " DO UPDATE SET value = excluded.value, kind = excluded.kind, used = excluded.used",
                 ((key, value, kind, today) for key, value in entries.items()),
             )
 
+        self._write(put)
+
     def delete_many(self, keys: Iterable[str]) -> None:
         """Forget those keys that are present, in one transaction."""
-        with self._lock, self._connection:
-            self._connection.executemany(
-                "DELETE FROM entries WHERE key = ?", ((key,) for key in keys)
-            )
+        gone = [(key,) for key in keys]
+        self._write(lambda: self._connection.executemany("DELETE FROM entries WHERE key = ?", gone))
 
     def sizes(self) -> list[Size]:
         """Return how much of each kind there is, sorted by kind."""
@@ -160,23 +173,25 @@ class Store:
             unused_days: those that nobody read or wrote for more days than these.
             max_bytes: of what is left, the longest unused, until keys and values are no more.
         """
-        with self._lock:
+
+        def forget() -> int:
             before = self._connection.total_changes
-            with self._connection:
-                if unused_days is not None:
-                    self._connection.execute(
-                        "DELETE FROM entries WHERE used < ?", (_today() - unused_days,)
-                    )
-                if max_bytes is not None:
-                    self._connection.execute(
-                        "DELETE FROM entries WHERE id IN (SELECT id FROM (SELECT id,"
-                        f" sum({_BYTES}) OVER (ORDER BY used DESC, id DESC) AS upto FROM entries)"
-                        " WHERE upto > ?)",
-                        (max_bytes,),
-                    )
-            forgotten = self._connection.total_changes - before
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if unused_days is not None:
+                self._connection.execute(
+                    "DELETE FROM entries WHERE used < ?", (_today() - unused_days,)
+                )
+            if max_bytes is not None:
+                self._connection.execute(
+                    "DELETE FROM entries WHERE id IN (SELECT id FROM (SELECT id,"
+                    f" sum({_BYTES}) OVER (ORDER BY used DESC, id DESC) AS upto FROM entries)"
+                    " WHERE upto > ?)",
+                    (max_bytes,),
+                )
+            return self._connection.total_changes - before
+
+        forgotten = self._write(forget)
+        self._write(lambda: self._connection.execute("VACUUM"))
+        self._write(lambda: self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
         return forgotten
 
     def export(self, path: Path) -> None:
@@ -187,8 +202,8 @@ class Store:
         """
         if path.exists():
             raise UserError(f"{path} is there already; delete it, or merge into it")
-        with atomic_file(path) as temporary, self._lock:
-            self._connection.execute("VACUUM INTO ?", (str(temporary),))
+        with atomic_file(path) as temporary:
+            self._write(lambda: self._connection.execute("VACUUM INTO ?", (str(temporary),)), path)
 
     def merge(self, path: Path) -> int:
         """Take over the entries of another store whose keys are not here; return how many.
@@ -203,20 +218,24 @@ class Store:
             raise UserError(f"{path}: no such store; make it by `python -m stages.store export`")
         with Store(path):  # Brings an earlier layout to the present one.
             pass
+
+        def take_over() -> int:
+            self._connection.execute("BEGIN IMMEDIATE")
+            before = self._count()
+            self._connection.execute(
+                "INSERT INTO entries (key, value, kind, used)"
+                " SELECT key, value, kind, used FROM other.entries WHERE true"
+                " ON CONFLICT (key) DO UPDATE SET used = excluded.used"
+                " WHERE excluded.used > used"
+            )
+            return self._count() - before
+
         with self._lock:
             self._connection.execute("ATTACH DATABASE ? AS other", (str(path),))
-            try:
-                with self._connection:
-                    self._connection.execute("BEGIN IMMEDIATE")
-                    before = self._count()
-                    self._connection.execute(
-                        "INSERT INTO entries (key, value, kind, used)"
-                        " SELECT key, value, kind, used FROM other.entries WHERE true"
-                        " ON CONFLICT (key) DO UPDATE SET used = excluded.used"
-                        " WHERE excluded.used > used"
-                    )
-                    return self._count() - before
-            finally:
+        try:
+            return self._write(take_over)
+        finally:
+            with self._lock:
                 self._connection.execute("DETACH DATABASE other")
 
     def __len__(self) -> int:
@@ -234,18 +253,45 @@ class Store:
     ) -> None:
         self._connection.close()
 
+    def _write(self, change: Callable[[], Done], path: Path | None = None) -> Done:
+        """Return what `change` does in one transaction, tried again while others hold the file.
+
+        Raises:
+            UserError: the file, or `path` if it is that which is written, cannot be written to.
+        """
+        path = path or self._path
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                with self._lock, self._connection:
+                    return change()
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+                    remedy = "make room there" if full else "see that it is whole and writable"
+                    raise UserError(
+                        f"{path} cannot be written to ({error}); {remedy} and start again: what "
+                        "was stored stays"
+                    ) from error
+                if time.monotonic() > until:
+                    raise UserError(
+                        f"{path}: another process has held the store for {self._patience_s:g} s; "
+                        "wait for it or end it, and start again: what was stored stays"
+                    ) from error
+                log.warning("%s: another process holds the store; waiting for it", path)
+
     def _count(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM main.entries").fetchone()[0])
 
     def _log_ahead(self) -> None:
         """Switch to a write-ahead log, for which SQLite itself does not wait where others open."""
-        until = time.monotonic() + _WAIT_S
+        until = time.monotonic() + self._patience_s / _TRIES
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                if not _is_busy(error) or time.monotonic() > until:
                     raise
                 time.sleep(0.02)
 
@@ -281,6 +327,10 @@ class Store:
 
     def _layout(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _today() -> int:

@@ -231,6 +231,66 @@ def test_several_threads_share_one_store(tmp_path: Path) -> None:
     assert found == [{f"k{n}": b"x", f"l{n}": b"y"} for n in range(100)]
 
 
+HOLDER = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def held(path: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Another process that writes to the store for so long."""
+    command = [sys.executable, "-c", HOLDER, str(path), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_writer_outwaits_another_by_many_tries(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", patience_s=40) as store:
+        store.put_many({"old": b"1"})
+        holder = held(tmp_path / "s", 5)
+        store.put_many({"new": b"2"})
+        assert holder.wait() == 0
+        assert store.get_many(["old", "new"]) == {"old": b"1", "new": b"2"}
+
+
+def test_a_store_that_stays_busy_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path / "here") as other:
+        other.put_many({"c": b"3"})
+    with Store(tmp_path / "s", patience_s=0.2) as store:
+        store.put_many({"a": b"1"})
+        holder = held(tmp_path / "s", 600)
+        try:
+            said = r"/s: another process has held .* 0\.2 s; wait"
+            for write in (
+                lambda: store.put_many({"b": b"2"}),
+                lambda: store.delete_many(["a"]),
+                lambda: store.prune(max_bytes=0),
+                lambda: store.merge(tmp_path / "here"),
+            ):
+                with pytest.raises(UserError, match=said):
+                    write()
+            assert store.get_many(["a", "b"]) == {"a": b"1"}
+        finally:
+            holder.kill()
+            holder.wait()
+        assert store.merge(tmp_path / "here") == 1
+
+
+def test_a_full_disk_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        store.put_many({"a": b"1"})
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(UserError, match=r"/s cannot be written to \(.* full\); make room"):
+            store.put_many({"b": b"2" * 100_000})
+        assert store.get_many(["a", "b"]) == {"a": b"1"}
+
+
 def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     path.write_bytes(b"this is no database, but long enough to have a header of one" * 50)
