@@ -1,4 +1,4 @@
-"""The README's table of parameters, written from `stages/core/params.py`, which alone defines them.
+"""The README's table of parameters, written from `stages/core/params`, which alone defines them.
 
 `python -m docs.parameter_table` puts it between its two marks in README.md.
 """

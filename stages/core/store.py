@@ -144,11 +144,6 @@ class Store:
 
         self._write(put)
 
-    def delete_many(self, keys: Iterable[str]) -> None:
-        """Forget those keys that are present, in one transaction."""
-        gone = [(key,) for key in keys]
-        self._write(lambda: self._connection.executemany("DELETE FROM entries WHERE key = ?", gone))
-
     def sizes(self) -> list[Size]:
         """Return how much of each kind there is, sorted by kind."""
         with self._lock:

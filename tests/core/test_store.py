@@ -68,13 +68,6 @@ def test_more_keys_than_sqlite_takes_variables(tmp_path: Path) -> None:
         assert store.get_many([]) == {}
 
 
-def test_deleted_is_gone_and_absent_is_no_error(tmp_path: Path) -> None:
-    with Store(tmp_path / "s") as store:
-        store.put_many({"a": b"1", "b": b"2"})
-        store.delete_many(["a", "nobody"])
-        assert store.get_many(["a", "b"]) == {"b": b"2"}
-
-
 def test_failed_put_keeps_nothing_of_its_batch(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
         with pytest.raises(Exception, match="NOT NULL"):
@@ -268,7 +261,6 @@ def test_a_store_that_stays_busy_is_said_in_a_sentence(tmp_path: Path) -> None:
             said = r"/s: another process has held .* 0\.2 s; wait"
             for write in (
                 lambda: store.put_many({"b": b"2"}),
-                lambda: store.delete_many(["a"]),
                 lambda: store.prune(max_bytes=0),
                 lambda: store.merge(tmp_path / "here"),
             ):
