@@ -91,7 +91,12 @@ def _runs(pid: int) -> bool:
         return False
     except PermissionError:  # somebody else's
         pass
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+    except OSError:  # macOS has none
+        return True
+    # A dead process has its number until its parent asks for it: in some containers, for ever.
+    return not state.startswith("Z")
 
 
 def _rounded(value: Any) -> Any:
