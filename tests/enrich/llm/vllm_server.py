@@ -118,6 +118,11 @@ class CountingProxy:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
+    def under_way(self) -> int:
+        """Return how many requests have not been answered, or were lost with the server."""
+        answered = len(self.answered)
+        return len(self.asked) - answered
+
     def close(self) -> None:
         self._http.shutdown()
         self._http.server_close()
