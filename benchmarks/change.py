@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -240,6 +240,11 @@ def kept(folder: Path, store: str) -> int:
         return len(opened)
 
 
+def _sum(costs: Iterable[Cost]) -> Cost:
+    walls, processors = zip(*((cost.wall, cost.processor) for cost in costs), strict=True)
+    return Cost(sum(walls), sum(processors))
+
+
 def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
     """Return the Markdown table of the runs, the first of which is the full one."""
     full, *changes = runs
@@ -247,12 +252,13 @@ def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
         "| stage | start-up | " + full + " | " + " | ".join(changes) + " |",
         "|---|---|---|" + "---|" * len(changes),
     ]
-    for stage in STAGES:
-        at_start, whole = start[stage], runs[full][stage]
+    rows = {stage: [start[stage], *(costs[stage] for costs in runs.values())] for stage in STAGES}
+    used = [row for stage, row in rows.items() if stage != "keywords by YAKE"]
+    rows["together, without YAKE"] = [_sum(costs) for costs in zip(*used, strict=True)]
+    for stage, (at_start, whole, *changed) in rows.items():
         work = max(whole.processor - at_start.processor, 1e-9)
         cells = [f"{cost.wall:.1f} ({cost.processor:.1f})" for cost in (at_start, whole)]
-        for change in changes:
-            cost = runs[change][stage]
+        for cost in changed:
             share = max(cost.processor - at_start.processor, 0.0) / work
             cells.append(f"{cost.wall:.1f} ({cost.processor:.1f}), {share:.1%}")
         lines.append(f"| {stage} | " + " | ".join(cells) + " |")

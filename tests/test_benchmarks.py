@@ -253,6 +253,8 @@ def test_shares_of_a_change_leave_start_up_out() -> None:
     said = change.report({"full": costs(52.0), "few": costs(3.0), "none": costs(1.9)}, costs(2.0))
     assert "| stage | start-up | full | few | none |" in said
     assert "| keywords | 4.0 (2.0) | 104.0 (52.0) | 6.0 (3.0), 2.0% | 3.8 (1.9), 0.0% |" in said
+    four = "16.0 (8.0) | 416.0 (208.0) | 24.0 (12.0), 2.0% | 15.2 (7.6), 0.0%"
+    assert said.endswith(f"| together, without YAKE | {four} |")
 
 
 def test_the_summariser_answers_in_the_servers_protocol() -> None:
