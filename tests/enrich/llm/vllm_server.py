@@ -80,6 +80,7 @@ class CountingProxy:
     def __init__(self, port: int) -> None:
         self.asked: list[bytes] = []
         self.answered: list[bytes] = []
+        self._one_more = threading.Condition()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -90,9 +91,11 @@ class CountingProxy:
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
                 try:
                     connection.connect()
-                    proxy.asked.append(body)
                     headers = {"Content-Type": "application/json"}
                     connection.request("POST", self.path, body, headers)
+                    with proxy._one_more:
+                        proxy.asked.append(body)
+                        proxy._one_more.notify_all()
                     response = connection.getresponse()
                     payload = response.read()
                     self.send_response(response.status)
@@ -117,6 +120,11 @@ class CountingProxy:
         self._http = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def wait_for_questions(self, count: int, timeout_s: float) -> bool:
+        """Return as soon as the server has that many, the last of them unanswered."""
+        with self._one_more:
+            return self._one_more.wait_for(lambda: len(self.asked) >= count, timeout_s)
 
     def under_way(self) -> int:
         """Return how many requests have not been answered, or were lost with the server."""
