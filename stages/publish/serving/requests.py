@@ -116,6 +116,6 @@ def what_is_wrong(body: bytes, form: type[BaseModel]) -> str | None:
 
 
 def _quoted(value: Any) -> str:
-    """A value of JSON as who sent it knows it, cut short."""
+    """A value of JSON, cut short."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
