@@ -8,14 +8,16 @@ import bentoml
 from bentoml.exceptions import BadInput
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.core.log import UserError
+from stages.publish.serving import Recommender, read_manifest
+from stages.publish.serving.recommender import history_queries, text_queries, user_query
 from stages.publish.serving.requests import CheckedRequests, refusing
 
 BUNDLE = Path(os.environ.get("WINNOW_BUNDLE", Path(__file__).parent / "bundle"))
-if not (BUNDLE / "manifest.json").exists():  # Else each worker would fail, and be started anew.
-    raise SystemExit(
-        f"error: {BUNDLE} holds no bundle (manifest.json is missing); run `dvc repro bundle` or "
-        "name another folder in WINNOW_BUNDLE"
-    )
+try:  # Here, before there are workers: each would fail, and be started anew.
+    MANIFEST = read_manifest(BUNDLE)
+except UserError as error:
+    raise SystemExit(f"error: {error}, or name another folder in WINNOW_BUNDLE") from None
 
 
 class Hit(BaseModel):
@@ -56,9 +58,7 @@ class Search:
     """Two-stage search over one bundle: retrieve, blend, rank."""
 
     def __init__(self) -> None:
-        from stages.publish.serving import Recommender
-
-        self._recommender = Recommender.load(BUNDLE)
+        self._recommender = Recommender.load(BUNDLE, MANIFEST)
 
     @bentoml.api(route="/search")
     @refusing
@@ -68,8 +68,6 @@ class Search:
         top_k: Annotated[int, Field(description="Items wanted at the most.")] = 10,
     ) -> Answer:
         """Rank the items that answer a query; 400 with a reason where it cannot be answered."""
-        from stages.publish.serving.recommender import text_queries
-
         manifest = self._recommender.manifest
         if not self._recommender.reads_words:
             raise BadInput(f"this bundle's retrievers, {_named(manifest)}, read no words")
@@ -99,8 +97,6 @@ class Search:
         Items that the bundle does not know are passed over. A user whom it does not know is a cold
         start, as is an empty history.
         """
-        from stages.publish.serving.recommender import history_queries, user_query
-
         manifest = self._recommender.manifest
         if not self._recommender.reads_history:
             raise BadInput(

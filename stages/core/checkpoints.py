@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("finetune", "two_tower")
+FINETUNE, TWO_TOWER = "finetune", "two_tower"
+KINDS = (FINETUNE, TWO_TOWER)
 """Folders of the store that hold a folder for each training, named by all that decides it."""
 _DAY_S = 86_400
 

@@ -8,6 +8,7 @@ import polars as pl
 import typer
 
 from stages.core import files, tables
+from stages.core.checkpoints import FINETUNE
 from stages.core.determinism import seed_everything
 from stages.core.log import get_logger, run
 from stages.core.params import Params, load_params
@@ -89,7 +90,7 @@ def main(
     about = [read_json(base_folder / DESCRIPTION), params.finetune.model_dump(mode="json")]
     encoder = params.encoder.model_dump(mode="json")
     identity = content_hash(pairs.hash_rows().sum(), encoder, *about, params.seed)
-    checkpoints = store.parent / "finetune" / identity
+    checkpoints = store.parent / FINETUNE / identity
     log.info(
         "%d pairs, %d valid queries; checkpoints %s", pairs.height, queries.height, checkpoints
     )

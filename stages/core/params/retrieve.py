@@ -207,7 +207,9 @@ class MultiVector(Section):
         description="Candidates of either search that are scored with a vector a token; "
         "`candidates.top_k`, where that is more.",
     )
-    block: Positive = Field(512, description="Queries searched at once.")
+    block: Positive = Field(
+        512, description="Queries encoded and searched at once; a vector of each token is held."
+    )
     weights: OutputWeights = OutputWeights()
 
 

@@ -17,36 +17,37 @@ def explain(error: Exception, settings: Llm) -> UserError:
     import openai
 
     tries = _tries(error)
-    if isinstance(error, openai.APITimeoutError):
-        wrong = f"gave no answer within {settings.timeout_s:g} s{tries}"
-        remedy = "raise llm.timeout_s or lower llm.concurrency"
-    elif isinstance(error, openai.APIConnectionError):
-        wrong = f"cannot be reached{tries} ({error.__cause__ or error})"
-        remedy = "start the server or correct llm.base_url"
-    elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        wrong = f"does not accept the key ({said(error)})"
-        remedy = f"put one into the environment variable {settings.api_key_env}"
-    elif isinstance(error, openai.NotFoundError) and is_missing_in_ollama(error):
-        wrong = f"does not hold the model {settings.model!r} ({said(error)})"
-        remedy = f"run `ollama pull {settings.model}` where the server is, or correct llm.model"
-    elif isinstance(error, openai.NotFoundError):
-        wrong = f"does not know the model {settings.model!r} or the path ({said(error)})"
-        remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"
-    elif isinstance(error, openai.APIStatusError) and (when := _retry_after(error)):
-        wrong = f"wants no further request{tries} until {when} ({said(error)})"
-        remedy = "run the stage again then"
-    elif isinstance(error, openai.RateLimitError):
-        wrong = f"refuses further requests{tries} ({said(error)})"
-        remedy = "wait, lower llm.concurrency or raise llm.max_retries"
-    elif isinstance(error, openai.InternalServerError):
-        wrong = f"fails{tries} ({said(error)})"
-        remedy = "look into its log, then run the stage again"
-    elif isinstance(error, openai.APIStatusError):
-        wrong = f"turns requests away{tries} ({said(error)})"
-        remedy = "correct what it names in the section llm, or use another server"
-    else:
-        wrong = f"does not speak the OpenAI protocol ({error})"
-        remedy = "correct llm.base_url, which mostly ends in /v1"
+    match error:
+        case openai.APITimeoutError():
+            wrong = f"gave no answer within {settings.timeout_s:g} s{tries}"
+            remedy = "raise llm.timeout_s or lower llm.concurrency"
+        case openai.APIConnectionError():
+            wrong = f"cannot be reached{tries} ({error.__cause__ or error})"
+            remedy = "start the server or correct llm.base_url"
+        case openai.AuthenticationError() | openai.PermissionDeniedError():
+            wrong = f"does not accept the key ({said(error)})"
+            remedy = f"put one into the environment variable {settings.api_key_env}"
+        case openai.NotFoundError() if is_missing_in_ollama(error):
+            wrong = f"does not hold the model {settings.model!r} ({said(error)})"
+            remedy = f"run `ollama pull {settings.model}` where the server is, or correct llm.model"
+        case openai.NotFoundError():
+            wrong = f"does not know the model {settings.model!r} or the path ({said(error)})"
+            remedy = "correct llm.model or llm.base_url, which mostly ends in /v1"
+        case openai.APIStatusError() if when := _retry_after(error):
+            wrong = f"wants no further request{tries} until {when} ({said(error)})"
+            remedy = "run the stage again then"
+        case openai.RateLimitError():
+            wrong = f"refuses further requests{tries} ({said(error)})"
+            remedy = "wait, lower llm.concurrency or raise llm.max_retries"
+        case openai.InternalServerError():
+            wrong = f"fails{tries} ({said(error)})"
+            remedy = "look into its log, then run the stage again"
+        case openai.APIStatusError():
+            wrong = f"turns requests away{tries} ({said(error)})"
+            remedy = "correct what it names in the section llm, or use another server"
+        case _:
+            wrong = f"does not speak the OpenAI protocol ({error})"
+            remedy = "correct llm.base_url, which mostly ends in /v1"
     return UserError(f"the language model server {settings.base_url} {wrong}; {remedy}; {_KEPT}")
 
 
@@ -65,7 +66,10 @@ def said(error: Any) -> str:
 
 
 def _tries(error: Any) -> str:
-    """Return how often the client tried, where it did so more than once."""
+    """Return how often the client tried, where it did so more than once.
+
+    It tells servers so in a header, as the documentation of Stainless, which generates it, says.
+    """
     request = getattr(error, "request", None)
     retries = int(request.headers.get("x-stainless-retry-count", 0)) if request else 0
     return f" after {retries + 1} tries" if retries else ""

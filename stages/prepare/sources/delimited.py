@@ -106,13 +106,13 @@ def _named_columns(
         if any("\ufffd" in name for name in found):
             check_is_utf8(path)
         raise UserError(
-            f"{path}: no column {', '.join(missing)}; the file has {_shown(list(found))}: "
+            f"{path}: no column {', '.join(missing)}; the file has {_first_names(list(found))}: "
             f"correct the columns of {parameter}{', or the separator' * (len(found) == 1)}"
         )
     return {ours: found[theirs] for ours, theirs in named.items() if theirs in found}
 
 
-def _shown(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     """The first names, cut short, without what a terminal would obey."""
     shown = [repr(name[:SHOWN_CHARS])[1:-1] for name in names[:SHOWN_NAMES]]
     more = len(names) - len(shown)

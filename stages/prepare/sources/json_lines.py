@@ -285,16 +285,16 @@ def _reason(shape: Shape, line: bytes) -> str:
     for name, kind in shape.schema.items():
         found = value.get(name)
         if found is not None and not _fits(found, kind):
-            return f"column {name!r} is {_shown(found)}, expected {_WORDS.get(kind, kind)}"
+            return f"column {name!r} is {_quoted(found)}, expected {_WORDS.get(kind, kind)}"
     frame = _parsed(shape, line)
     if frame is not None:
         for check in shape.checks:
             if frame.select(check.bad.fill_null(False)).item():
                 return (
-                    f"column {check.column!r} is {_shown(value.get(check.column))}, "
+                    f"column {check.column!r} is {_quoted(value.get(check.column))}, "
                     f"expected {check.expected}"
                 )
-    return f"no row of shape {shape.name}: {_shown(value)}"
+    return f"no row of shape {shape.name}: {_quoted(value)}"
 
 
 def _json_object(line: bytes) -> tuple[dict[str, Any] | None, str]:
@@ -310,7 +310,7 @@ def _json_object(line: bytes) -> tuple[dict[str, Any] | None, str]:
             )
         return None, f"not JSON ({error}), expected one JSON object on a line"
     if not isinstance(value, dict):
-        return None, f"{_shown(value)} is no JSON object, expected one on a line"
+        return None, f"{_quoted(value)} is no JSON object, expected one on a line"
     return value, ""
 
 
@@ -329,7 +329,8 @@ def _fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
+    """A value of JSON without what a terminal would obey, cut short."""
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else text[:57] + "..."
 

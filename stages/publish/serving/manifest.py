@@ -1,6 +1,7 @@
 """What a bundle says of itself, and the check that it is whole."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.core.log import UserError
 from stages.core.params import RankerName, RetrieverName
-from stages.core.storage import read_json, write_json
+from stages.core.storage import write_json
 from stages.core.store import content_hash
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_AGAIN = "copy the bundle again or run `dvc repro bundle`"
 
 
 class Manifest(BaseModel):
@@ -73,15 +75,23 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: there is no bundle, its format is unknown, or a file is missing, changed or more.
     """
-    if not (folder / MANIFEST).exists():
+    path = folder / MANIFEST
+    if not path.exists():
         raise UserError(f"{folder} holds no bundle ({MANIFEST} is missing); run `dvc repro bundle`")
-    raw = read_json(folder / MANIFEST)
+    try:
+        raw = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); {_AGAIN}") from error
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise UserError(f"{folder}: bundle format is not {FORMAT}; build it with this version")
+        raise UserError(
+            f"{folder}: bundle format is not {FORMAT}; run `dvc repro bundle` with this version"
+        )
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{folder / MANIFEST}: {error}") from error
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise UserError(f"{path}: {where}: {problem['msg']}; {_AGAIN}") from error
     found = hash_files(folder)
     wrong = sorted(
         path
@@ -90,8 +100,8 @@ def read_manifest(folder: Path) -> Manifest:
     )
     if wrong:
         raise UserError(
-            f"{folder}: {len(wrong)} files are not as the manifest says, such as {wrong[0]!r}; "
-            "copy the bundle again or run `dvc repro bundle`"
+            f"{folder}: {len(wrong)} of the bundle's files are not as {MANIFEST} says, such as "
+            f"{wrong[0]!r}; {_AGAIN}"
         )
     return manifest
 

@@ -43,13 +43,17 @@ class Recommender:
         self._known = frozenset(items["item_id"])
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, manifest: Manifest | None = None) -> Self:
         """Load a bundle whole.
+
+        Args:
+            folder: of the bundle.
+            manifest: what `read_manifest` gave for it, where the files have been checked already.
 
         Raises:
             UserError: it is not whole, with the reason.
         """
-        manifest = read_manifest(folder)
+        manifest = manifest or read_manifest(folder)
         return cls(
             manifest,
             pl.read_parquet(folder / "items.parquet"),

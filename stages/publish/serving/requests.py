@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from bentoml.exceptions import BadInput
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,10 +15,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EXPECTED = {"string": "a text", "int": "a whole number", "list": "a list"}
+EXPECTED = {
+    "string": "a text",
+    "int": "a whole number",
+    "finite": "a whole number",
+    "list": "a list",
+}
 """By how the names of pydantic's errors begin, `int_parsing` and others."""
 SHOWN = 60
 """Characters of a wrong value that are quoted."""
+
+
+class Strict(BaseModel):
+    """A form that refuses fields which it does not name."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class CheckedRequests:
@@ -31,7 +42,10 @@ class CheckedRequests:
 
     def __init__(self, app: ASGIApp, forms: Mapping[str, type[BaseModel]]) -> None:
         self._app = app
-        self._forms = forms
+        self._forms = {
+            route: create_model(form.__name__, __base__=(form, Strict))
+            for route, form in forms.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of a form, or hand it on."""
@@ -75,34 +89,33 @@ def what_is_wrong(body: bytes, form: type[BaseModel]) -> str | None:
 
     Args:
         body: JSON; nothing stands for an object without fields.
-        form: the fields that it may have, and must.
+        form: the fields that it must have; those that it may have, where it is strict.
     """
-    fields = list(form.model_fields)
-    try:
-        sent = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        return f"the body is not JSON ({error}); send an object with {', '.join(fields)}"
-    if not isinstance(sent, dict):
-        return f"the body is {_shown(sent)}; send a JSON object with {', '.join(fields)}"
-    for name in sent:
-        if name not in fields:
-            near = get_close_matches(name, fields, 1)
-            return f"{name[:SHOWN]!r} is no field; " + (
-                f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}"
-            )
     try:
         form.model_validate_json(body or b"{}")
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = str(problem["loc"][0])
-        if problem["type"] == "missing":
-            return f"{field} is missing; send it: {form.model_fields[field].description}"
-        place = "".join(f"[{part}]" for part in problem["loc"][1:] if isinstance(part, int))
-        expected = EXPECTED.get(problem["type"].split("_")[0], problem["msg"])
-        return f"{field}{place} is {_shown(problem['input'])}, expected {expected}"
-    return None
+        # A field that there is not comes first: it may be another's name, spelt wrong.
+        problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    else:
+        return None
+    kind, value, fields = problem["type"], problem["input"], ", ".join(form.model_fields)
+    if kind == "json_invalid":
+        return f"the body is not JSON ({problem['ctx']['error']}); send an object with {fields}"
+    if not problem["loc"]:
+        return f"the body is {_quoted(value)}; send a JSON object with {fields}"
+    name, *within = problem["loc"]
+    if kind == "extra_forbidden":
+        near = get_close_matches(str(name), form.model_fields, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"the fields are {fields}"
+        return f"{str(name)[:SHOWN]!r} is no field; {remedy}"
+    if kind == "missing":
+        return f"{name} is missing; send it: {form.model_fields[str(name)].description}"
+    place = "".join(f"[{part}]" for part in within if isinstance(part, int))
+    expected = EXPECTED.get(kind.split("_")[0], problem["msg"])
+    return f"{name}{place} is {_quoted(value)}, expected {expected}"
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
+    """A value of JSON, cut short."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.core import files
+from stages.core.checkpoints import TWO_TOWER
 from stages.core.determinism import seed_everything, torch_device
 from stages.core.log import UserError
 from stages.core.pairs import sorted_rows_of
@@ -81,7 +82,7 @@ class TwoTowerRetriever(KnowsItems):
         self._item_ids = known.item_ids.filter(pl.Series(told.numpy()))
         self._events = self._events[told.numpy()]
         towers, self._curve = train(
-            lesson, self._params, self._seed, torch_device(), self._store / "two_tower"
+            lesson, self._params, self._seed, torch_device(), self._store / TWO_TOWER
         )
         towers = towers.double()
         inputs, vectors = encoded(towers, lesson, told.nonzero()[:, 0])

@@ -1,16 +1,19 @@
 """Late interaction and the weighted sum, by hand and against FlagEmbedding."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from stages.core.determinism import torch_device
 from stages.core.log import UserError
 from stages.core.params import Encoder, Fit, MultiVector, OutputWeights, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder, Encoded
+from stages.encode.encoders.base import Kind
 from stages.retrieve.retrievers import TrainingData, late_interaction, make_retriever
 from stages.retrieve.retrievers.late_interaction import TokenVectors
 from stages.retrieve.retrievers.multi_vector import HybridIndex, MultiVectorRetriever
@@ -158,6 +161,23 @@ def test_as_many_as_asked_for_also_beyond_depth(model: Path) -> None:
     found = fitted(model, depth=1, block=2).retrieve(asked, 5)
     assert found.group_by("query_id").len()["len"].to_list() == [5, 5, 5]
     assert found.equals(fitted(model, depth=5).retrieve(asked, 5))
+
+
+def test_of_so_many_queries_at_once_vectors_are_held(model: Path) -> None:
+    class Noting(CachedEncoder):
+        def encode(self, texts: Sequence[str], kind: Kind, multi: bool = False) -> Encoded:
+            asked.append(len(texts))
+            return super().encode(texts, kind, multi)
+
+    asked: list[int] = []
+    words = ["pedal metal", None, OWN[2], "loud drum of wood", OWN[1], OWN[0]]
+    found = {}
+    for block in (2, 512):
+        made = fitted(model, block=block)
+        made._encoder = Noting(made._encoder.model)
+        found[block] = made.retrieve(queries(words), 4)
+    assert asked == [2, 2, 1, 5]
+    assert_frame_equal(found[2], found[512], abs_tol=1e-5)
 
 
 def test_twins_beyond_depth_go_by_item_id(model: Path) -> None:
