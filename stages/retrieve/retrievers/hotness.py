@@ -33,9 +33,9 @@ class _Sums:
 class Decay:
     """Counts by item as they are at a window's end, which is that of its last event.
 
-    Counts are item_id, each once, in no order; event_count, seen and clicked; and chosen, whether
-    by any event.
-    Rows are added up in their order, whatever the threads: the same table gives the same bits.
+    Counts are item_id, each once, as they first come; event_count, seen and clicked; and chosen,
+    whether by any event. Rows are added up in their order, whatever the threads: the same table
+    gives the same bits.
     """
 
     half_life_days: float
