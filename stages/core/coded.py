@@ -71,7 +71,9 @@ def map_row_groups(
     metadata = pq.read_metadata(path)
 
     def read(group: int) -> T:
-        with pq.ParquetFile(path, metadata=metadata, read_dictionary=[column]) as file:
+        with pq.ParquetFile(
+            path, metadata=metadata, read_dictionary=[column], memory_map=True
+        ) as file:
             rows = file.read_row_group(group, columns, use_threads=False)
         # Where too little repeats for codes, a column comes in parts, each with ids of its own.
         parts = rows[column].unify_dictionaries().chunks

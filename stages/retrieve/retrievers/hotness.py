@@ -33,8 +33,9 @@ class _Sums:
 class Decay:
     """Counts by item as they are at a window's end, which is that of its last event.
 
-    Counts are item_id, sorted; event_count, seen and clicked; and chosen, whether by any event.
-    Rows are added up in their order, whatever the threads: the same table gives the same bits.
+    Counts are item_id, each once, as they first come; event_count, seen and clicked; and chosen,
+    whether by any event. Rows are added up in their order, whatever the threads: the same table
+    gives the same bits.
     """
 
     half_life_days: float
@@ -116,7 +117,7 @@ class Decay:
                 totals[name][mine] += self._later(counts, part.end, end)
         chosen = totals["event_count"] > 0
         hot = pl.DataFrame({"item_id": ids, **totals, "chosen": chosen})
-        return hot.filter(pl.col("chosen") | (pl.col("seen") > 0)).sort("item_id")
+        return hot.filter(pl.col("chosen") | (pl.col("seen") > 0))
 
 
 def times_ms(rows: pl.DataFrame) -> np.ndarray:

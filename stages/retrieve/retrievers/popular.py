@@ -1,5 +1,6 @@
 """What many choose now: a list for everybody, or for a segment, less what the asker has."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -32,16 +33,14 @@ class PopularRetriever:
     def __init__(self, params: Popular, seed: int = 0) -> None:
         self._params = params
         self._segments = Segments(params)
-        self._hold(
-            pl.DataFrame(
-                schema={
-                    "item_id": pl.String,
-                    "score": pl.Float32,
-                    "event_count": pl.Float64,
-                    "impression_count": pl.Float64,
-                    "ctr_mean": pl.Float64,
-                }
-            )
+        self.hot = pl.DataFrame(
+            schema={
+                "item_id": pl.String,
+                "score": pl.Float32,
+                "event_count": pl.Float64,
+                "impression_count": pl.Float64,
+                "ctr_mean": pl.Float64,
+            }
         )
 
     def fit(self, data: TrainingData) -> None:
@@ -57,15 +56,15 @@ class PopularRetriever:
         rate = clicked / seen if seen else 0.0
         prior = self._params.prior_impressions
         smoothed = (pl.col("clicked") + prior * rate) / (pl.col("seen") + prior)
-        self._hold(
-            counts.filter("chosen").select(
-                "item_id",
-                score=(pl.col("event_count") + pl.col("seen") * smoothed).cast(pl.Float32),
-                event_count="event_count",
-                impression_count="seen",
-                ctr_mean=smoothed,
-            )
+        listed = counts.filter("chosen").select(
+            "item_id",
+            score=(pl.col("event_count") + pl.col("seen") * smoothed).cast(pl.Float32),
+            event_count="event_count",
+            impression_count="seen",
+            ctr_mean=smoothed,
         )
+        self.hot = listed.sort("score", "item_id", descending=[True, False])
+        vars(self).pop("_by_id", None)  # of an earlier list
         if self._params.segments and data.events is not None:
             weights = decay.weights(times_ms(data.events), last_ms(data.events))
             scored = data.events.select("user_id", "item_id", score=pl.Series(weights))
@@ -86,10 +85,18 @@ class PopularRetriever:
     def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; it needs no encoder."""
         made = cls(Popular.model_validate(read_json(folder / "retriever.json")["params"]))
-        made._hold(pl.read_parquet(folder / "hot.parquet").sort("item_id"))
+        made.hot = pl.read_parquet(folder / "hot.parquet")
         if made._params.segments:
             made._segments.load(folder)
+        made._by_id  # noqa: B018  # Now, so that no query waits for it.
         return made
+
+    @cached_property
+    def _by_id(self) -> pl.DataFrame:
+        """Sorted item_id and share of all scores, which answers need and the list does not."""
+        by_id = self.hot.sort("item_id")
+        scores = by_id["score"].to_numpy().astype(np.float64)
+        return by_id.select("item_id", share=pl.Series(scores / (scores.sum() or 1.0)))
 
     def _answer(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Answer queries, those of a segment together."""
@@ -103,31 +110,28 @@ class PopularRetriever:
         return pl.concat(found) if found else self._given(queries, k, None)
 
     def _given(self, queries: pl.DataFrame, k: int, segment: int | None) -> pl.DataFrame:
-        past = past_items(queries, self._item_ids)
+        item_ids = self._by_id["item_id"]
+        past = past_items(queries, item_ids)
         past = past.clear() if self._params.repeat else past.unique(["query", "item"])
         longest = int(past.group_by("query").len()["len"].to_numpy().max(initial=0))
         hottest, score = self._hottest(k + longest, segment)
         wide = (queries.height, len(hottest))
         items, scores = np.broadcast_to(hottest, wide), np.broadcast_to(score, wide)
         items, scores, keep = without_past(items, scores, past, k)
-        return candidates_frame("popular", queries["query_id"], items, scores, self._item_ids, keep)
+        return candidates_frame("popular", queries["query_id"], items, scores, item_ids, keep)
 
     def _hottest(self, count: int, segment: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the hottest items, ties by id, and their scores."""
+        item_ids = self._by_id["item_id"]
         if segment is None:
             first = self.hot.head(count)
-            rows = self._item_ids.search_sorted(first["item_id"]).to_numpy()
+            rows = item_ids.search_sorted(first["item_id"]).to_numpy()
             return rows, first["score"].to_numpy()
-        scores = self._segments.scores(segment, self._item_ids, self._shares).astype(np.float32)
+        shares = self._by_id["share"].to_numpy()
+        scores = self._segments.scores(segment, item_ids, shares).astype(np.float32)
         least = -np.inf
         if count < len(scores):
             least = np.partition(scores, len(scores) - count)[len(scores) - count]
         near = np.flatnonzero(scores >= least)
         order = near[np.argsort(-scores[near], kind="stable")][:count]
         return order, scores[order]
-
-    def _hold(self, by_id: pl.DataFrame) -> None:
-        self.hot = by_id.sort("score", descending=True, maintain_order=True)
-        self._item_ids = by_id["item_id"]
-        shares = by_id["score"].to_numpy().astype(np.float64)
-        self._shares = shares / (shares.sum() or 1.0)

@@ -80,6 +80,28 @@ def test_what_one_has_makes_room_for_the_next() -> None:
     assert may.retrieve(has_best, 2)["item_id"].to_list() == ["old", "new"]
 
 
+def test_fitted_again_it_knows_the_new_list_alone() -> None:
+    made = PopularRetriever(Popular())
+    for items in ("ab", "bcd"):
+        made.fit(TrainingData(pl.DataFrame(), events=events([("ann", item, 0) for item in items])))
+        assert made.retrieve(asked(("b", 1)), 9)["item_id"].to_list() == [*items.replace("b", "")]
+
+
+def test_ties_are_in_the_order_of_ids_whatever_that_of_events(tmp_path: Path) -> None:
+    table = events([("ann", item, 0) for item in "cdba"] + [("bob", "c", 0)])
+    log = Log(tmp_path / "events", tmp_path / "impressions", last_ms(table))
+    table.write_parquet(log.events, row_group_size=2)
+    impressions([]).write_parquet(log.impressions)
+    for data in (TrainingData(pl.DataFrame(), log=log), TrainingData(pl.DataFrame(), events=table)):
+        made = PopularRetriever(Popular())
+        made.fit(data)
+        assert made.hot["item_id"].to_list() == [*"cabd"]
+        made.save(tmp_path)
+        loaded = PopularRetriever.load(tmp_path)
+        assert loaded.hot.equals(made.hot)
+        assert loaded.retrieve(asked(), 9).equals(made.retrieve(asked(), 9))
+
+
 def test_without_events_it_says_so() -> None:
     with pytest.raises(UserError, match="popular needs events"):
         PopularRetriever(Popular()).fit(TrainingData(pl.DataFrame()))
