@@ -10,7 +10,7 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Keywords, Llm, load_params
 from stages.core.storage import write_json
-from stages.core.store import Store, content_hashes
+from stages.core.store import Store
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.forms import ReviewKeywords
@@ -62,24 +62,25 @@ def read_keywords(
     Raises:
         UserError: the language model cannot be had.
     """
-    texts = reviews["text"].to_list()
     if settings.backend in get_args(Method):
         method = cast(Method, settings.backend)
         numbers = settings.max_keywords, settings.max_words
-        keywords = extract_phrases(texts, method, *numbers, store)
-        hashes = content_hashes(texts, method, *numbers)
-        reasons: list[str | None] = [None] * len(texts)
+        found = extract_phrases(reviews["text"], method, *numbers, store)
+        keywords, hashes = found["keywords"], found["hash"]
+        reasons = pl.Series([None], dtype=pl.String).new_from_index(0, reviews.height)
         tally = Tally()
     else:
         backend = load_backend(settings.backend, llm)
         task = keywords_task(settings)
+        texts = reviews["text"].to_list()
         answers, tally = ask(texts, task, backend, store, retry_failed=retry_failed)
-        keywords = [
+        phrases = [
             _phrases_of(answer.value, text, settings)
             for answer, text in zip(answers, texts, strict=True)
         ]
-        hashes = [answer.key for answer in answers]
-        reasons = [answer.reason for answer in answers]
+        keywords = pl.Series(phrases, dtype=pl.List(pl.String))
+        hashes = pl.Series([answer.key for answer in answers], dtype=pl.String)
+        reasons = pl.Series([answer.reason for answer in answers], dtype=pl.String)
     table = _table(reviews, settings.backend, keywords, hashes, reasons)
     return table, _metrics(table, tally)
 
@@ -110,22 +111,19 @@ def _phrases_of(form: ReviewKeywords | None, text: str, settings: Keywords) -> l
 def _table(
     reviews: pl.DataFrame,
     backend: str,
-    keywords: list[list[str]],
-    hashes: list[str],
-    reasons: list[str | None],
+    keywords: pl.Series,
+    hashes: pl.Series,
+    reasons: pl.Series,
 ) -> pl.DataFrame:
+    status = pl.when(reasons.is_null()).then(pl.lit("ok")).otherwise(pl.lit("failed"))
     return reviews.select(
         "event_id",
         "item_id",
-        pl.Series("keywords", keywords, dtype=pl.List(pl.String)),
+        keywords.alias("keywords"),
         pl.lit(backend).alias("backend"),
-        pl.Series("prompt_hash", hashes, dtype=pl.String),
-        pl.Series(
-            "status",
-            ["ok" if reason is None else "failed" for reason in reasons],
-            dtype=tables.KEYWORDS.columns["status"],
-        ),
-        pl.Series("reason", reasons, dtype=pl.String),
+        hashes.alias("prompt_hash"),
+        status.cast(tables.KEYWORDS.columns["status"]).alias("status"),
+        reasons.alias("reason"),
     )
 
 
@@ -135,7 +133,7 @@ def _metrics(table: pl.DataFrame, tally: Tally) -> dict[str, Any]:
         "reviews": table.height,
         "ok": table.height - failed,
         "failed": failed,
-        "reasons": count_reasons(table["reason"].to_list()),
+        "reasons": count_reasons(table["reason"].drop_nulls().to_list()),
         "without_keywords": int((table["keywords"].list.len() == 0).sum()),
     }
 

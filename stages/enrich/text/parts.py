@@ -71,8 +71,9 @@ def one_line(text: pl.Expr) -> pl.Expr:
 
     Null where nothing is left.
     """
-    line = text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
-    return pl.when(line.str.len_chars() > 0).then(line)
+    # Single spaces stay as they are: nearly all there is, and each match would take time.
+    line = text.str.replace_all(r"[\s\p{Cc}]{2,}|[\s\p{Cc}--\ ]", " ").str.strip_chars()
+    return line.replace("", None)
 
 
 def document_text(

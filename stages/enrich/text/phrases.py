@@ -1,6 +1,5 @@
 """Keyphrases of short texts without a language model, and the one form that keywords have."""
 
-import json
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,8 +10,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
+
 from stages.core.log import progress
-from stages.core.store import Store, content_hash, content_hashes
+from stages.core.store import Store, content_hash
+from stages.enrich.text.batches import Batches, text_hashes
 from stages.enrich.text.chunks import chunk_phrases
 from stages.enrich.text.languages import clear_language, stop_words
 from stages.enrich.text.words import words
@@ -24,50 +26,51 @@ LONGEST = 60
 """Characters of a keyword; what is longer is a URL or a run-on word."""
 
 _PER_TASK = 64
-_PER_COMMIT = 512
+_PER_BATCH = 512
 _WORTH_A_PROCESS: dict[Method, int] = {"chunks": 20_000, "yake": 1_000}
 """Texts that take longer to read than a process to start."""
 
 
 def extract_phrases(
-    texts: Sequence[str],
+    texts: pl.Series,
     method: Method,
     max_keywords: int,
     max_words: int,
     store: Store | None = None,
     processes: int | None = None,
-) -> list[list[str]]:
-    """Return the keywords of each text, the most telling first, in the order of the texts.
+) -> pl.DataFrame:
+    """Return the hash and the keywords of each text, the most telling first, in their order.
 
     Args:
         texts: equal ones are read once.
         method: how they are read.
         max_keywords: kept of one text.
         max_words: in one keyword.
-        store: where keywords are kept by the hash of text, numbers and code, so that a run that
-            was killed, or few changed texts, cost only what is new.
+        store: where keywords are kept by text, numbers and code, so that a run that was killed, or
+            few changed texts, cost only what is new.
         processes: the result does not depend on it; None uses every core that this process may
             run on, when there are enough texts to pay for starting them.
+
+    Returns:
+        hash, of text, method and numbers; keywords, a list.
     """
-    hashes = content_hashes(texts, _code(), method, max_keywords, max_words)
-    keys = dict(zip(texts, hashes, strict=True))
-    kept = {} if store is None else store.get_many(hashes)
-    known = dict(zip(kept, json.loads(b"[%b]" % b",".join(kept.values())), strict=True))
-    new = [text for text, key in keys.items() if key not in known]
-    fresh: dict[str, bytes] = {}
+    decided = method, max_keywords, max_words
+    asked = pl.DataFrame([texts.alias("text"), text_hashes(texts, *decided)])
+    batches = Batches(store, content_hash(_code(), *decided), f"keywords by {method}")
+    new = asked.join(batches.rows(), on="hash", how="anti").unique("hash", maintain_order=True)
+    fresh: list[tuple[str, list[str]]] = []
     try:
-        for text, found in zip(
-            new, _read(new, method, max_keywords, max_words, processes), strict=True
-        ):
-            known[keys[text]] = found
-            fresh[keys[text]] = json.dumps(found).encode()
-            if store is not None and len(fresh) >= _PER_COMMIT:
-                store.put_many(fresh, f"keywords by {method}")
+        found = _read(new["text"].to_list(), *decided, processes)
+        for one in zip(new["hash"].to_list(), found, strict=True):
+            fresh.append(one)
+            if len(fresh) == _PER_BATCH:
+                batches.add(fresh)
                 fresh.clear()
     finally:
-        if store is not None and fresh:
-            store.put_many(fresh, f"keywords by {method}")
-    return [known[keys[text]] for text in texts]
+        if fresh:
+            batches.add(fresh)
+    batches.merge()
+    return asked.join(batches.rows(), on="hash", how="left", maintain_order="left").drop("text")
 
 
 def clean_phrases(phrases: Iterable[str], limit: int, language: str | None = "en") -> list[str]:
