@@ -17,7 +17,7 @@ from stages.enrich.llm.forms import ReviewKeywords
 from stages.enrich.llm.plan import open_store, plan, plan_table
 from stages.enrich.llm.prompts import load_prompt
 from stages.enrich.llm.questions import Task
-from stages.enrich.text.parts import one_line
+from stages.enrich.text.lines import has_characters, one_line
 from stages.enrich.text.phrases import Method, clean_phrases, extract_phrases, language_of
 
 log = get_logger(__name__)
@@ -27,17 +27,20 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
     """Return event_id, item_id and text of the reviews to read, sorted by event_id.
 
     Events without text are left out, and so are those of valid and test unless `held_out`.
-    Texts are put on one line and cut at `max_review_chars`.
     """
     wanted = tables.PARTS if held_out else tables.PARTS_OF_WINDOW["train"]
-    read = one_line(pl.col("text")).str.slice(0, settings.max_review_chars)
     reviews = (
-        events.filter(pl.col("split").is_in(wanted))
-        .select("event_id", "item_id", read)
-        .drop_nulls("text")
+        events.filter(pl.col("split").is_in(wanted) & has_characters(pl.col("text")))
+        .select("event_id", "item_id", "text")
         .sort("event_id")
     )
     return reviews if settings.max_items is None else reviews.head(settings.max_items)
+
+
+def texts_to_ask(reviews: pl.DataFrame, settings: Keywords) -> list[str]:
+    """Return what a language model sees of reviews: one line, cut at `max_review_chars`."""
+    line = one_line(pl.col("text")).str.slice(0, settings.max_review_chars)
+    return reviews.select(line)["text"].to_list()
 
 
 def keywords_task(settings: Keywords) -> Task[ReviewKeywords]:
@@ -64,7 +67,7 @@ def read_keywords(
     """
     if settings.backend in get_args(Method):
         method = cast(Method, settings.backend)
-        numbers = settings.max_keywords, settings.max_words
+        numbers = settings.max_review_chars, settings.max_keywords, settings.max_words
         found = extract_phrases(reviews["text"], method, *numbers, store)
         keywords, hashes = found["keywords"], found["hash"]
         reasons = pl.Series([None], dtype=pl.String).new_from_index(0, reviews.height)
@@ -72,7 +75,7 @@ def read_keywords(
     else:
         backend = load_backend(settings.backend, llm)
         task = keywords_task(settings)
-        texts = reviews["text"].to_list()
+        texts = texts_to_ask(reviews, settings)
         answers, tally = ask(texts, task, backend, store, retry_failed=retry_failed)
         phrases = [
             _phrases_of(answer.value, text, settings)
@@ -96,7 +99,7 @@ def plan_keywords(
     if settings.backend in get_args(Method):
         return f"keywords.backend {settings.backend} asks no language model: nothing is paid for"
     backend = load_backend(settings.backend, llm)
-    texts = reviews["text"].to_list()
+    texts = texts_to_ask(reviews, settings)
     task = keywords_task(settings)
     return plan_table(plan(texts, task, backend, store, retry_failed=retry_failed))
 

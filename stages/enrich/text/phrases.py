@@ -17,6 +17,7 @@ from stages.core.store import Store, content_hash
 from stages.enrich.text.batches import Batches, text_hashes
 from stages.enrich.text.chunks import chunk_phrases
 from stages.enrich.text.languages import clear_language, stop_words
+from stages.enrich.text.lines import one_line
 from stages.enrich.text.words import words
 
 Method = Literal["chunks", "yake"]
@@ -26,7 +27,6 @@ LONGEST = 60
 """Characters of a keyword; what is longer is a URL or a run-on word."""
 
 _PER_TASK = 64
-_PER_BATCH = 512
 _WORTH_A_PROCESS: dict[Method, int] = {"chunks": 20_000, "yake": 1_000}
 """Texts that take longer to read than a process to start."""
 
@@ -34,6 +34,7 @@ _WORTH_A_PROCESS: dict[Method, int] = {"chunks": 20_000, "yake": 1_000}
 def extract_phrases(
     texts: pl.Series,
     method: Method,
+    max_chars: int,
     max_keywords: int,
     max_words: int,
     store: Store | None = None,
@@ -42,8 +43,9 @@ def extract_phrases(
     """Return the hash and the keywords of each text, the most telling first, in their order.
 
     Args:
-        texts: equal ones are read once.
+        texts: equal ones are read once, each as one line.
         method: how they are read.
+        max_chars: of that line that are read.
         max_keywords: kept of one text.
         max_words: in one keyword.
         store: where keywords are kept by text, numbers and code, so that a run that was killed, or
@@ -54,23 +56,18 @@ def extract_phrases(
     Returns:
         hash, of text, method and numbers; keywords, a list.
     """
-    decided = method, max_keywords, max_words
-    asked = pl.DataFrame([texts.alias("text"), text_hashes(texts, *decided)])
-    batches = Batches(store, content_hash(_code(), *decided), f"keywords by {method}")
-    new = asked.join(batches.rows(), on="hash", how="anti").unique("hash", maintain_order=True)
-    fresh: list[tuple[str, list[str]]] = []
-    try:
-        found = _read(new["text"].to_list(), *decided, processes)
-        for one in zip(new["hash"].to_list(), found, strict=True):
-            fresh.append(one)
-            if len(fresh) == _PER_BATCH:
-                batches.add(fresh)
-                fresh.clear()
-    finally:
-        if fresh:
-            batches.add(fresh)
-    batches.merge()
-    return asked.join(batches.rows(), on="hash", how="left", maintain_order="left").drop("text")
+    decided = method, max_chars, max_keywords, max_words
+    asked = pl.DataFrame({"text": texts, "hash": text_hashes(texts, *decided)})
+    family = content_hash(_code(), *decided)
+    with Batches(store, family, f"keywords by {method}") as batches:
+        found = asked.join(batches.known, on="hash", how="left", maintain_order="left")
+        new = found.filter(pl.col("keywords").is_null()).unique("hash", maintain_order=True)
+        line = one_line(pl.col("text")).fill_null("").str.slice(0, max_chars)
+        lines = new.select(line)["text"].to_list()
+        read = _read(lines, method, max_keywords, max_words, processes)
+        for text_hash, keywords in zip(new["hash"].to_list(), read, strict=True):
+            batches.add(text_hash, keywords)
+        return found.drop("text").update(batches.added(), on="hash")
 
 
 def clean_phrases(phrases: Iterable[str], limit: int, language: str | None = "en") -> list[str]:
@@ -106,7 +103,7 @@ def _code() -> str:
     """Return what stands for the code that decides the keywords of a text."""
     files = (
         Path(__file__).with_name(f"{name}.py")
-        for name in ("phrases", "chunks", "languages", "words")
+        for name in ("phrases", "chunks", "languages", "lines", "words")
     )
     code = [file.read_text(encoding="utf-8") for file in files]
     marks = unicodedata.unidata_version
