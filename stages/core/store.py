@@ -1,8 +1,8 @@
 """A key-value store on disk that survives a kill: what was paid for once is never paid for again.
 
-LLM answers and text vectors are kept here under a hash of everything that decides them (the
-model, the messages, the schema; the model and the text), so a store may be shared, merged or
-deleted at any time.
+LLM answers, vectors and batches of keywords are kept here under a hash of everything that decides
+them (the model, the messages, the schema; the model and the text), so a store may be shared, merged
+or deleted at any time.
 """
 
 import contextlib
