@@ -27,11 +27,14 @@ def get_logger(name: str) -> logging.Logger:
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     """Return a tqdm bar with rate and time left; silent when standard error is not a terminal.
 
-    `WINNOW_PROGRESS=1` shows it anyway, one line per update interval.
+    `WINNOW_PROGRESS=1` shows it anyway, one line per update interval. An iterable whose bar nobody
+    sees is returned as it is.
     """
+    shown = sys.stderr.isatty() or os.environ.get("WINNOW_PROGRESS") == "1"
+    if not shown and iterable is not None:
+        return iterable
     from tqdm import tqdm
 
-    shown = sys.stderr.isatty() or os.environ.get("WINNOW_PROGRESS") == "1"
     return tqdm(iterable, disable=not shown, dynamic_ncols=True, **options)
 
 

@@ -1,8 +1,8 @@
 """A key-value store on disk that survives a kill: what was paid for once is never paid for again.
 
-LLM answers and text vectors are kept here under a hash of everything that decides them (the
-model, the messages, the schema; the model and the text), so a store may be shared, merged or
-deleted at any time.
+LLM answers, vectors and batches of keywords are kept here under a hash of everything that decides
+them (the model, the messages, the schema; the model and the text), so a store may be shared, merged
+or deleted at any time.
 """
 
 import contextlib
@@ -10,9 +10,8 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from json.encoder import encode_basestring
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -36,17 +35,6 @@ _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",
 def content_hash(*parts: Any) -> str:
     """Return 32 hex digits of BLAKE2b over the parts as canonical JSON."""
     return hashlib.blake2b(_canonical(parts).encode(), digest_size=16).hexdigest()
-
-
-def content_hashes(texts: Iterable[str], *parts: Any) -> list[str]:
-    """Return `content_hash(*parts, text)` of each text, with the parts read once."""
-    start = hashlib.blake2b(_canonical([*parts, ""])[:-3].encode(), digest_size=16)
-    hashes = []
-    for text in texts:
-        whole = start.copy()
-        whole.update(f"{encode_basestring(text)}]".encode())
-        hashes.append(whole.hexdigest())
-    return hashes
 
 
 @dataclass(frozen=True)
@@ -118,24 +106,38 @@ class Store:
                 ).fetchall()
             found.update((key, value) for key, value, _ in rows)
             stale += [key for key, _, used in rows if used < today]
-        # At most once a day and entry; a reader who cannot write reads all the same.
-        if stale:
-            with contextlib.suppress(sqlite3.OperationalError), self._lock, self._connection:
-                self._connection.executemany(
-                    "UPDATE entries SET used = ? WHERE key = ?", ((today, key) for key in stale)
-                )
+        self._note_use(stale)
         return found
 
-    def put_many(self, entries: Mapping[str, bytes], kind: str = "") -> None:
+    def get_family(self, family: str) -> dict[str, bytes]:
+        """Return the entries whose keys begin with `family` and a colon, the oldest first.
+
+        That they were used today is noted.
+        """
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT key, value, used FROM entries WHERE key > ? AND key < ? ORDER BY id",
+                (f"{family}:", f"{family};"),
+            ).fetchall()
+        self._note_use([key for key, _, used in rows if used < _today()])
+        return {key: value for key, value, _ in rows}
+
+    def put_many(
+        self, entries: Mapping[str, bytes], kind: str = "", instead_of: Iterable[str] = ()
+    ) -> None:
         """Keep the entries in one transaction; an existing key is replaced.
 
         Args:
             entries: values by key.
             kind: what they are, such as the model's name; sizes are told by it.
+            instead_of: keys to forget in the same transaction, unless they are put.
         """
         today = _today()
 
         def put() -> None:
+            self._connection.executemany(
+                "DELETE FROM entries WHERE key = ?", ((key,) for key in instead_of)
+            )
             self._connection.executemany(
                 "INSERT INTO entries (key, value, kind, used) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
                 " DO UPDATE SET value = excluded.value, kind = excluded.kind, used = excluded.used",
@@ -274,6 +276,15 @@ class Store:
                         "wait for it or end it, and start again: what was stored stays"
                     ) from error
                 log.warning("%s: another process holds the store; waiting for it", path)
+
+    def _note_use(self, keys: Sequence[str]) -> None:
+        """Note that entries were used today; at most once a day and entry."""
+        if keys:
+            # A reader who cannot write reads all the same.
+            with contextlib.suppress(sqlite3.OperationalError), self._lock, self._connection:
+                self._connection.executemany(
+                    "UPDATE entries SET used = ? WHERE key = ?", ((_today(), key) for key in keys)
+                )
 
     def _count(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM main.entries").fetchone()[0])

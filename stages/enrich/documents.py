@@ -9,9 +9,9 @@ import typer
 from stages.core import catalogue, files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Documents, load_params
+from stages.enrich.text.lines import one_line
 from stages.enrich.text.parts import (
     document_text,
-    one_line,
     quote_reviews,
     rank_keywords,
     with_attributes,

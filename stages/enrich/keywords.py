@@ -10,14 +10,14 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import Keywords, Llm, load_params
 from stages.core.storage import write_json
-from stages.core.store import Store, content_hashes
+from stages.core.store import Store
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import Tally, ask, count_reasons
 from stages.enrich.llm.forms import ReviewKeywords
 from stages.enrich.llm.plan import open_store, plan, plan_table
 from stages.enrich.llm.prompts import load_prompt
 from stages.enrich.llm.questions import Task
-from stages.enrich.text.parts import one_line
+from stages.enrich.text.lines import has_characters, one_line
 from stages.enrich.text.phrases import Method, clean_phrases, extract_phrases, language_of
 
 log = get_logger(__name__)
@@ -27,17 +27,20 @@ def select_reviews(events: pl.DataFrame, settings: Keywords, held_out: bool) -> 
     """Return event_id, item_id and text of the reviews to read, sorted by event_id.
 
     Events without text are left out, and so are those of valid and test unless `held_out`.
-    Texts are put on one line and cut at `max_review_chars`.
     """
     wanted = tables.PARTS if held_out else tables.PARTS_OF_WINDOW["train"]
-    read = one_line(pl.col("text")).str.slice(0, settings.max_review_chars)
     reviews = (
-        events.filter(pl.col("split").is_in(wanted))
-        .select("event_id", "item_id", read)
-        .drop_nulls("text")
+        events.filter(pl.col("split").is_in(wanted) & has_characters(pl.col("text")))
+        .select("event_id", "item_id", "text")
         .sort("event_id")
     )
     return reviews if settings.max_items is None else reviews.head(settings.max_items)
+
+
+def texts_to_ask(reviews: pl.DataFrame, settings: Keywords) -> list[str]:
+    """Return what a language model sees of reviews: one line, cut at `max_review_chars`."""
+    line = one_line(pl.col("text")).str.slice(0, settings.max_review_chars)
+    return reviews.select(line)["text"].to_list()
 
 
 def keywords_task(settings: Keywords) -> Task[ReviewKeywords]:
@@ -62,24 +65,25 @@ def read_keywords(
     Raises:
         UserError: the language model cannot be had.
     """
-    texts = reviews["text"].to_list()
     if settings.backend in get_args(Method):
         method = cast(Method, settings.backend)
-        numbers = settings.max_keywords, settings.max_words
-        keywords = extract_phrases(texts, method, *numbers, store)
-        hashes = content_hashes(texts, method, *numbers)
-        reasons: list[str | None] = [None] * len(texts)
+        numbers = settings.max_review_chars, settings.max_keywords, settings.max_words
+        found = extract_phrases(reviews["text"], method, *numbers, store)
+        keywords, hashes = found["keywords"], found["hash"]
+        reasons = pl.Series([None], dtype=pl.String).new_from_index(0, reviews.height)
         tally = Tally()
     else:
         backend = load_backend(settings.backend, llm)
         task = keywords_task(settings)
+        texts = texts_to_ask(reviews, settings)
         answers, tally = ask(texts, task, backend, store, retry_failed=retry_failed)
-        keywords = [
+        phrases = [
             _phrases_of(answer.value, text, settings)
             for answer, text in zip(answers, texts, strict=True)
         ]
-        hashes = [answer.key for answer in answers]
-        reasons = [answer.reason for answer in answers]
+        keywords = pl.Series(phrases, dtype=pl.List(pl.String))
+        hashes = pl.Series([answer.key for answer in answers], dtype=pl.String)
+        reasons = pl.Series([answer.reason for answer in answers], dtype=pl.String)
     table = _table(reviews, settings.backend, keywords, hashes, reasons)
     return table, _metrics(table, tally)
 
@@ -95,7 +99,7 @@ def plan_keywords(
     if settings.backend in get_args(Method):
         return f"keywords.backend {settings.backend} asks no language model: nothing is paid for"
     backend = load_backend(settings.backend, llm)
-    texts = reviews["text"].to_list()
+    texts = texts_to_ask(reviews, settings)
     task = keywords_task(settings)
     return plan_table(plan(texts, task, backend, store, retry_failed=retry_failed))
 
@@ -110,22 +114,19 @@ def _phrases_of(form: ReviewKeywords | None, text: str, settings: Keywords) -> l
 def _table(
     reviews: pl.DataFrame,
     backend: str,
-    keywords: list[list[str]],
-    hashes: list[str],
-    reasons: list[str | None],
+    keywords: pl.Series,
+    hashes: pl.Series,
+    reasons: pl.Series,
 ) -> pl.DataFrame:
+    status = pl.when(reasons.is_null()).then(pl.lit("ok")).otherwise(pl.lit("failed"))
     return reviews.select(
         "event_id",
         "item_id",
-        pl.Series("keywords", keywords, dtype=pl.List(pl.String)),
+        keywords.alias("keywords"),
         pl.lit(backend).alias("backend"),
-        pl.Series("prompt_hash", hashes, dtype=pl.String),
-        pl.Series(
-            "status",
-            ["ok" if reason is None else "failed" for reason in reasons],
-            dtype=tables.KEYWORDS.columns["status"],
-        ),
-        pl.Series("reason", reasons, dtype=pl.String),
+        hashes.alias("prompt_hash"),
+        status.cast(tables.KEYWORDS.columns["status"]).alias("status"),
+        reasons.alias("reason"),
     )
 
 
@@ -135,7 +136,7 @@ def _metrics(table: pl.DataFrame, tally: Tally) -> dict[str, Any]:
         "reviews": table.height,
         "ok": table.height - failed,
         "failed": failed,
-        "reasons": count_reasons(table["reason"].to_list()),
+        "reasons": count_reasons(table["reason"].drop_nulls().to_list()),
         "without_keywords": int((table["keywords"].list.len() == 0).sum()),
     }
 

@@ -9,7 +9,7 @@ import typer
 from stages.core import files, tables
 from stages.core.log import UserError, get_logger, run
 from stages.core.params import Queries, load_params
-from stages.enrich.text.parts import one_line
+from stages.enrich.text.lines import one_line
 
 log = get_logger(__name__)
 

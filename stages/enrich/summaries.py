@@ -19,7 +19,7 @@ from stages.enrich.llm.forms import summary_form
 from stages.enrich.llm.plan import open_store, plan, plan_table
 from stages.enrich.llm.prompts import load_prompt
 from stages.enrich.llm.questions import Task
-from stages.enrich.text.parts import one_line
+from stages.enrich.text.lines import one_line
 from stages.enrich.text.sentences import leading_sentences
 
 log = get_logger(__name__)

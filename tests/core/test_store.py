@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.log import UserError
-from stages.core.store import Store, content_hash, content_hashes
+from stages.core.store import Store, content_hash
 
 DAY = 86_400
 NOW = 1_800_000_000
@@ -37,11 +37,6 @@ def writer(path: Path, name: str, count: int) -> "subprocess.Popen[str]":
     )
 
 
-@given(st.lists(st.text()), st.lists(st.integers() | st.text() | st.none()))
-def test_hashes_of_many_texts_are_those_of_each(texts: list[str], parts: list[object]) -> None:
-    assert content_hashes(texts, *parts) == [content_hash(*parts, text) for text in texts]
-
-
 def test_put_is_got_again_by_another_store(tmp_path: Path) -> None:
     with Store(tmp_path / "deep" / "s.sqlite") as store:
         store.put_many({"a": b"1", "b": b"\x00\xff"})
@@ -58,6 +53,29 @@ def test_latest_values_of_a_kind(tmp_path: Path) -> None:
         assert store.latest("answers", 2) == [b"3", b"2"]
         assert store.latest("answers", 9) == [b"3", b"2", b"1"]
         assert store.latest("none", 9) == []
+
+
+def test_family_is_what_has_its_name_before_the_colon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "s") as store:
+        on_day(monkeypatch, 0)
+        store.put_many({"ab:2": b"1", "ab:1": b"2", "ab": b"3", "abc:1": b"4", "a:b": b"5"})
+        on_day(monkeypatch, 5)
+        assert list(store.get_family("ab").items()) == [("ab:2", b"1"), ("ab:1", b"2")]
+        assert store.get_family("b") == {}
+        assert store.prune(unused_days=4) == 3
+        assert set(store.get_family("ab")) == {"ab:1", "ab:2"}
+
+
+def test_entries_take_the_place_of_others(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        store.put_many({"a": b"1", "b": b"2", "c": b"3"})
+        store.put_many({"d": b"4", "b": b"5"}, "letters", instead_of=["a", "b", "none"])
+        assert store.get_many("abcd") == {"b": b"5", "c": b"3", "d": b"4"}
+        with pytest.raises(Exception, match="NOT NULL"):
+            store.put_many({"e": None}, instead_of=["c"])  # type: ignore[dict-item]
+        assert store.get_many("c") == {"c": b"3"}
 
 
 def test_more_keys_than_sqlite_takes_variables(tmp_path: Path) -> None:

@@ -17,7 +17,12 @@ from chat_server import ChatServer
 from stages.core import tables
 from stages.core.params import Keywords, Llm
 from stages.core.store import Store
-from stages.enrich.keywords import keywords_task, read_keywords, select_reviews
+from stages.enrich.keywords import (
+    keywords_task,
+    read_keywords,
+    select_reviews,
+    texts_to_ask,
+)
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.questions import Questions
 
@@ -64,7 +69,8 @@ EVENTS = event_frame(
 def test_only_events_with_text_are_read() -> None:
     reviews = select_reviews(EVENTS, Keywords(), held_out=True)
     assert reviews["event_id"].to_list() == ["e0", "e3", "e4", "e5"]
-    assert reviews["text"].to_list() == ["fit words", "rank words", "valid words", "late words"]
+    texts = ["fit words", "rank words", "valid words", "late words"]
+    assert texts_to_ask(reviews, Keywords()) == texts
 
 
 def test_held_out_reviews_are_read_only_for_queries_of_keywords() -> None:
@@ -75,7 +81,7 @@ def test_held_out_reviews_are_read_only_for_queries_of_keywords() -> None:
 def test_reviews_are_limited_and_cut() -> None:
     settings = Keywords(max_items=3, max_review_chars=6)
     reviews = select_reviews(EVENTS, settings, held_out=True)
-    assert reviews["text"].to_list() == ["fit wo", "rank w", "valid "]
+    assert texts_to_ask(reviews, settings) == ["fit wo", "rank w", "valid "]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from stages.core.log import progress
 from stages.core.params import Documents
 from stages.enrich.documents import (
     document_text,
-    one_line,
     quote_reviews,
     rank_keywords,
     with_attributes,
 )
+from stages.enrich.text.lines import has_characters, one_line
 
 _CHUNK = 20_000
 """Pairs whose item's keywords are held at once."""
@@ -104,7 +104,7 @@ def other_keywords(pairs: pl.DataFrame, keywords: pl.DataFrame, limit: int) -> p
 def _numbered(reviews: pl.DataFrame) -> pl.DataFrame:
     """Return event_id and place: where `quote_reviews` quotes the review, counted from 0."""
     return (
-        reviews.filter(one_line(pl.col("text")).is_not_null())
+        reviews.filter(has_characters(pl.col("text")))
         .sort("timestamp", "event_id", descending=[True, False])
         .select("event_id", place=pl.int_range(pl.len()).over("item_id"))
     )

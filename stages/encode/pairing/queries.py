@@ -3,7 +3,7 @@
 import polars as pl
 
 from stages.core.params import Pairs
-from stages.enrich.documents import one_line
+from stages.enrich.text.lines import one_line
 
 MIN_WORDS = 3
 """A query of fewer words, once the title is taken out, is no query."""

@@ -73,7 +73,7 @@ def run_backend(
     asked = select_reviews(events, settings.model_copy(update={"max_items": None}), held_out=False)
     is_method = settings.backend in get_args(Method)
     if is_method:
-        extract_phrases(["?"], cast(Method, settings.backend), 1, 1)
+        extract_phrases(pl.Series(["?"]), cast(Method, settings.backend), 9, 1, 1)
     with TemporaryDirectory() as folder:
         kept = Path(folder) / "store.sqlite" if is_method else store_file
         with Store(kept) as store:

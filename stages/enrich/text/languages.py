@@ -3,6 +3,8 @@
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "fr": "french", "it": "italian"}
@@ -36,14 +38,17 @@ def clear_language(words: Sequence[str]) -> str | None:
 @cache
 def stop_words(language: str) -> frozenset[str]:
     """Return the stop words of a language, by its ISO 639-1 code; none if none are listed."""
-    import yake
-
     # To YAKE br is not Breton but Brazilian Portuguese, and it misreads the other two lists.
     if language in ("br", "lt", "sk"):
         return frozenset()
     listed_as = {"cs": "cz", "nb": "no", "nn": "no"}.get(language, language)
-    listed = yake.KeywordExtractor(lan=listed_as).stopword_set
-    return frozenset(unicodedata.normalize("NFC", word) for word in listed) - {""}
+    # Importing YAKE takes as long as reading a thousand reviews by `chunks`.
+    lists = Path(str(distribution("yake").locate_file("yake/core/StopwordsList")))
+    file = lists / f"stopwords_{listed_as}.txt"
+    if not file.exists():
+        return frozenset()
+    listed = unicodedata.normalize("NFC", file.read_text(encoding="utf-8").lower())
+    return frozenset(listed.split("\n")) - {""}
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from stages.core.log import UserError
+from stages.enrich.text.lines import has_characters, one_line
 
 
 def rank_keywords(keywords: pl.DataFrame, limit: int | None = None) -> pl.DataFrame:
@@ -36,7 +37,7 @@ def quote_reviews(reviews: pl.DataFrame, limit: int) -> pl.DataFrame:
     title = one_line(pl.col("title")).str.strip_chars_end(". ")
     parts = pl.when(title.str.len_chars() > 0).then(title), one_line(pl.col("text"))
     return (
-        reviews.filter(pl.col("text").str.contains(r"[^\s\p{Cc}]"))
+        reviews.filter(has_characters(pl.col("text")))
         .sort("timestamp", "event_id", descending=[True, False])
         .filter(pl.int_range(pl.len()).over("item_id") < limit)
         .select("item_id", pl.concat_str(*parts, separator=". ", ignore_nulls=True).alias("quotes"))
@@ -64,15 +65,6 @@ def with_attributes(items: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     ]
     features = pl.concat_list(*values, "features").list.drop_nulls()
     return items.with_columns(features=features) if names else items
-
-
-def one_line(text: pl.Expr) -> pl.Expr:
-    """Return `text` with runs of white space and control characters made one space each.
-
-    Null where nothing is left.
-    """
-    line = text.str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
-    return pl.when(line.str.len_chars() > 0).then(line)
 
 
 def document_text(

@@ -1,6 +1,5 @@
 """Keyphrases of short texts without a language model, and the one form that keywords have."""
 
-import json
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,10 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
+
 from stages.core.log import progress
-from stages.core.store import Store, content_hash, content_hashes
+from stages.core.store import Store, content_hash
+from stages.enrich.text.batches import Batches, text_hashes
 from stages.enrich.text.chunks import chunk_phrases
 from stages.enrich.text.languages import clear_language, stop_words
+from stages.enrich.text.lines import one_line
 from stages.enrich.text.words import words
 
 Method = Literal["chunks", "yake"]
@@ -24,50 +27,47 @@ LONGEST = 60
 """Characters of a keyword; what is longer is a URL or a run-on word."""
 
 _PER_TASK = 64
-_PER_COMMIT = 512
 _WORTH_A_PROCESS: dict[Method, int] = {"chunks": 20_000, "yake": 1_000}
 """Texts that take longer to read than a process to start."""
 
 
 def extract_phrases(
-    texts: Sequence[str],
+    texts: pl.Series,
     method: Method,
+    max_chars: int,
     max_keywords: int,
     max_words: int,
     store: Store | None = None,
     processes: int | None = None,
-) -> list[list[str]]:
-    """Return the keywords of each text, the most telling first, in the order of the texts.
+) -> pl.DataFrame:
+    """Return the hash and the keywords of each text, the most telling first, in their order.
 
     Args:
-        texts: equal ones are read once.
+        texts: equal ones are read once, each as one line.
         method: how they are read.
+        max_chars: of that line that are read.
         max_keywords: kept of one text.
         max_words: in one keyword.
-        store: where keywords are kept by the hash of text, numbers and code, so that a run that
-            was killed, or few changed texts, cost only what is new.
+        store: where keywords are kept by text, numbers and code, so that a run that was killed, or
+            few changed texts, cost only what is new.
         processes: the result does not depend on it; None uses every core that this process may
             run on, when there are enough texts to pay for starting them.
+
+    Returns:
+        hash, of text, method and numbers; keywords, a list.
     """
-    hashes = content_hashes(texts, _code(), method, max_keywords, max_words)
-    keys = dict(zip(texts, hashes, strict=True))
-    kept = {} if store is None else store.get_many(hashes)
-    known = dict(zip(kept, json.loads(b"[%b]" % b",".join(kept.values())), strict=True))
-    new = [text for text, key in keys.items() if key not in known]
-    fresh: dict[str, bytes] = {}
-    try:
-        for text, found in zip(
-            new, _read(new, method, max_keywords, max_words, processes), strict=True
-        ):
-            known[keys[text]] = found
-            fresh[keys[text]] = json.dumps(found).encode()
-            if store is not None and len(fresh) >= _PER_COMMIT:
-                store.put_many(fresh, f"keywords by {method}")
-                fresh.clear()
-    finally:
-        if store is not None and fresh:
-            store.put_many(fresh, f"keywords by {method}")
-    return [known[keys[text]] for text in texts]
+    decided = method, max_chars, max_keywords, max_words
+    asked = pl.DataFrame({"text": texts, "hash": text_hashes(texts, *decided)})
+    family = content_hash(_code(), *decided)
+    with Batches(store, family, f"keywords by {method}") as batches:
+        found = asked.join(batches.known, on="hash", how="left", maintain_order="left")
+        new = found.filter(pl.col("keywords").is_null()).unique("hash", maintain_order=True)
+        line = one_line(pl.col("text")).fill_null("").str.slice(0, max_chars)
+        lines = new.select(line)["text"].to_list()
+        read = _read(lines, method, max_keywords, max_words, processes)
+        for text_hash, keywords in zip(new["hash"].to_list(), read, strict=True):
+            batches.add(text_hash, keywords)
+        return found.drop("text").update(batches.added(), on="hash")
 
 
 def clean_phrases(phrases: Iterable[str], limit: int, language: str | None = "en") -> list[str]:
@@ -103,7 +103,7 @@ def _code() -> str:
     """Return what stands for the code that decides the keywords of a text."""
     files = (
         Path(__file__).with_name(f"{name}.py")
-        for name in ("phrases", "chunks", "languages", "words")
+        for name in ("phrases", "chunks", "languages", "lines", "words")
     )
     code = [file.read_text(encoding="utf-8") for file in files]
     marks = unicodedata.unidata_version

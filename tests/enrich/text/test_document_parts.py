@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core import tables
-from stages.enrich.text.parts import document_text, one_line, quote_reviews, rank_keywords
+from stages.enrich.text.lines import one_line
+from stages.enrich.text.parts import document_text, quote_reviews, rank_keywords
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 

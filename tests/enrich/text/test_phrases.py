@@ -1,21 +1,28 @@
 """Keyphrases and the form that keywords have."""
 
+import contextlib
 import gzip
 import itertools
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
+import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core.iso639 import LANGUAGE_NAMES
 from stages.core.store import Store
+from stages.enrich.text.batches import ADDED, MANY, WHOLE, Batches
 from stages.enrich.text.languages import LANGUAGES, LISTED, stop_words
 from stages.enrich.text.phrases import (
     LONGEST,
@@ -25,12 +32,28 @@ from stages.enrich.text.phrases import (
     language_of,
 )
 
+ROOT = Path(__file__).parents[3]
 METHODS = get_args(Method)
 
 REVIEW = (
     "I bought this guitar strap for my son, who plays in the school band. The guitar strap is "
     "comfortable and holds the heavy bass during long gigs; no more neck pain!"
 )
+
+
+def found(
+    texts: list[str],
+    method: Method,
+    max_keywords: int,
+    max_words: int,
+    store: Store | None = None,
+    processes: int | None = None,
+    max_chars: int = 2000,
+) -> list[list[str]]:
+    """Return the keywords of each text."""
+    numbers = max_chars, max_keywords, max_words
+    frame = extract_phrases(pl.Series(texts), method, *numbers, store, processes)
+    return frame["keywords"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +100,7 @@ def test_clean_phrases_have_one_form(phrases: list[str], limit: int) -> None:
 
 
 def test_review_gives_its_phrases() -> None:
-    (keywords,) = extract_phrases([REVIEW], "yake", max_keywords=10, max_words=2)
+    (keywords,) = found([REVIEW], "yake", 10, 2)
     assert keywords[:2] == ["school band", "guitar strap"]
     assert {"son", "neck pain", "long gigs"} <= set(keywords)
     assert len(keywords) == 10
@@ -85,67 +108,185 @@ def test_review_gives_its_phrases() -> None:
 
 
 def test_words_and_keywords_are_capped() -> None:
-    (keywords,) = extract_phrases([REVIEW], "yake", max_keywords=3, max_words=1)
+    (keywords,) = found([REVIEW], "yake", 3, 1)
     assert len(keywords) == 3
     assert all(" " not in keyword for keyword in keywords)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_text_without_words_gives_none(method: Method) -> None:
-    assert extract_phrases(["", "!!!", "😀", "1 2 3", "the and of"], method, 5, 2) == [[]] * 5
+    assert found(["", "!!!", "😀", "1 2 3", "the and of"], method, 5, 2) == [[]] * 5
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_do_not_change_the_result(method: Method) -> None:
     texts = [f"{REVIEW} Number {word} arrived." for word in ["one", "two", "three"] * 50]
+    assert found(texts, method, 5, 2, processes=2) == found(texts, method, 5, 2, processes=1)
 
-    def found(processes: int) -> list[list[str]]:
-        return extract_phrases(texts, method, 5, 2, processes=processes)
 
-    assert found(2) == found(1)
+def test_text_is_read_as_one_line_that_is_cut() -> None:
+    texts = ["A\x00 red\n\tmic.", "A red mic. A blue gig.", "A red\u2028mic!"]
+    assert found(texts, "chunks", 5, 2, max_chars=9) == [["red mic"]] * 3
+
+
+def test_no_text_has_no_keywords() -> None:
+    none = extract_phrases(pl.Series([], dtype=pl.String), "chunks", 9, 5, 2)
+    assert none.is_empty()
+    assert none.schema == {"hash": pl.String, "keywords": pl.List(pl.String)}
+
+
+def keep_instead(path: Path, keywords: list[str]) -> None:
+    """Put other keywords into every batch of a store."""
+    with sqlite3.connect(path) as entries:
+        for key, value in entries.execute("SELECT key, value FROM entries").fetchall():
+            file = BytesIO()
+            pl.read_parquet(value).with_columns(keywords=pl.lit(keywords)).write_parquet(file)
+            entries.execute("UPDATE entries SET value = ? WHERE key = ?", (file.getvalue(), key))
 
 
 def test_kept_keywords_are_read_instead_of_the_text(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
-        first = extract_phrases([REVIEW, "A red mic.", REVIEW], "yake", 5, 2, store)
-        assert first == extract_phrases([REVIEW, "A red mic.", REVIEW], "yake", 5, 2)
-        assert len(store) == 2
-        with sqlite3.connect(tmp_path / "s") as entries:
-            entries.execute("UPDATE entries SET value = ?", (b'["kept"]',))
-        assert extract_phrases(["A red mic.", REVIEW], "yake", 5, 2, store) == [["kept"], ["kept"]]
-        # Other words, other numbers, another method: read anew.
-        assert extract_phrases(["A blue mic."], "yake", 5, 2, store) == [
-            ["blue mic", "mic", "blue"]
+        texts = [REVIEW, "A red mic.", REVIEW]
+        first = found(texts, "yake", 5, 2, store)
+        assert first == found(texts, "yake", 5, 2)
+        assert [size.kind for size in store.sizes()] == ["keywords by yake"]
+        keep_instead(tmp_path / "s", ["kept"])
+        assert found(["A red mic.", "A blue mic.", REVIEW], "yake", 5, 2, store) == [
+            ["kept"],
+            ["blue mic", "mic", "blue"],
+            ["kept"],
         ]
-        assert extract_phrases([REVIEW], "yake", 4, 2, store) == [first[0][:4]]
-        assert extract_phrases(["A red mic."], "chunks", 5, 2, store) == [["red mic"]]
+        # Other numbers, another method: read anew.
+        assert found([REVIEW], "yake", 4, 2, store) == [first[0][:4]]
+        assert found([REVIEW], "yake", 5, 2, store, max_chars=999) == [first[0]]
+        assert found(["A red mic."], "chunks", 5, 2, store) == [["red mic"]]
+
+
+READ = """
+import sys
+from pathlib import Path
+import polars as pl
+from stages.core.store import Store
+from stages.enrich.text.phrases import extract_phrases
+with Store(Path(sys.argv[1])) as store:
+    found = extract_phrases(pl.Series(["A red mic."]), "chunks", 9, 5, 2, store)
+    print(found["keywords"].to_list())
+"""
+
+
+def test_other_code_reads_anew(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    command = [sys.executable, "-c", READ, str(tmp_path / "s")]
+
+    def read() -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        return done.stdout + done.stderr
+
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    assert read() == "[['red mic']]\n"
+    keep_instead(tmp_path / "s", ["kept"])
+    assert read() == "[['kept']]\n"
+    with (tmp_path / "stages" / "enrich" / "text" / "chunks.py").open("a") as code:
+        code.write("# Changed.\n")
+    assert read() == "[['red mic']]\n"
+
+
+def test_hash_is_of_text_method_and_numbers() -> None:
+    texts = pl.Series(["A red mic.", "A blue mic.", "A red mic."])
+
+    def hashes(method: Method, *numbers: int) -> list[str]:
+        return extract_phrases(texts, method, *numbers)["hash"].to_list()
+
+    first, second, third = hashes("chunks", 99, 5, 2)
+    assert first == third != second
+    others = [hashes("chunks", 98, 5, 2), hashes("chunks", 99, 4, 2), hashes("yake", 99, 5, 2)]
+    assert len({first, *(one[0] for one in others)}) == 4
 
 
 KILLED = """
 import sys
 from pathlib import Path
+import polars as pl
 from stages.core.store import Store
 from stages.enrich.text.phrases import extract_phrases
 with Store(Path(sys.argv[1])) as store:
-    texts = [f"A red mic for kid number {n}." for n in range(100_000)]
-    extract_phrases(texts, "yake", 5, 2, store, processes=1)
+    texts = pl.Series([f"A red mic for kid number {n}." for n in range(100_000)])
+    extract_phrases(texts, "yake", 2000, 5, 2, store, processes=1)
 """
+
+
+def rows_of(path: Path) -> int:
+    """How many texts a store knows."""
+    with sqlite3.connect(path) as entries:
+        values = entries.execute("SELECT value FROM entries").fetchall()
+    return sum(pl.read_parquet(value).height for (value,) in values)
 
 
 def test_kill_loses_little_of_what_was_read(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "s")])
     with Store(tmp_path / "s") as store:
         deadline = time.monotonic() + 60
-        while len(store) < 1000 and time.monotonic() < deadline:
+        while len(store) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         process.kill()
         process.wait()
-        kept = len(store)
+        kept = rows_of(tmp_path / "s")
         assert kept >= 1000
-        extract_phrases(
-            [f"A red mic for kid number {n}." for n in range(kept + 10)], "yake", 5, 2, store
-        )
-        assert len(store) == kept + 10
+        found([f"A red mic for kid number {n}." for n in range(kept + 10)], "yake", 5, 2, store)
+        assert rows_of(tmp_path / "s") == kept + 10
+
+
+def test_what_was_read_before_an_error_is_kept(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        with contextlib.suppress(KeyboardInterrupt), Batches(store, "family", "kind") as batches:
+            batches.add("a", ["1"])
+            batches.add("b", [])
+            raise KeyboardInterrupt
+        assert Batches(store, "family", "kind").known.rows() == [("a", ["1"]), ("b", [])]
+        assert Batches(store, "famil", "kind").known.is_empty()
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(st.integers(0, 99), st.none(), max_size=9), max_size=80))
+def test_every_row_is_found_once_however_many_batches(runs: list[dict[int, None]]) -> None:
+    added: dict[str, list[str]] = {}
+    with TemporaryDirectory() as folder, Store(Path(folder) / "s") as store:
+        for run in runs:
+            with Batches(store, "family", "numbers") as batches:
+                assert dict(batches.known.rows()) == added
+                assert batches.known.height == len(added)
+                for n in run:
+                    batches.add(f"h{n}", [str(n)] * (n % 3))
+                assert set(batches.added()["hash"]) == {f"h{n}" for n in run}
+            added |= {f"h{n}": [str(n)] * (n % 3) for n in run}
+            assert len(store) <= MANY
+
+
+def test_whole_batches_are_not_written_anew(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        with Batches(store, "family", "numbers") as batches:
+            for n in range(WHOLE + ADDED):
+                batches.add(f"h{n}", [])
+        (whole,) = store.get_family("family")
+        for n in range(MANY + 1):
+            with Batches(store, "family", "numbers") as batches:
+                batches.add(f"i{n}", ["i"])
+        assert whole in store.get_family("family")
+        assert len(store) == 2
+        assert Batches(store, "family", "numbers").known.height == WHOLE + ADDED + MANY + 1
+
+
+def test_batches_of_two_machines_come_together(tmp_path: Path) -> None:
+    texts = [f"A red mic for kid number {n}." for n in range(6)]
+    for name, read in (("here", texts[:4]), ("there", texts[2:])):
+        with Store(tmp_path / name) as store:
+            found(read, "chunks", 5, 2, store)
+    with Store(tmp_path / "here") as store:
+        assert [store.merge(tmp_path / "there") for _ in range(2)] == [1, 0]
+        keep_instead(tmp_path / "here", ["kept"])
+        assert found(texts, "chunks", 5, 2, store) == [["kept"]] * 6
 
 
 @pytest.mark.slow
@@ -158,7 +299,7 @@ def test_real_reviews_a_second_on_two_cores(
         reviews = [json.loads(line) for line in itertools.islice(lines, 2500)]
     texts = [review["reviewText"][:2000] for review in reviews]
     start = time.process_time()
-    keywords = extract_phrases(texts, method, max_keywords=10, max_words=2, processes=1)
+    keywords = found(texts, method, 10, 2, processes=1)
     seconds = time.process_time() - start
     assert 2 * len(texts) / seconds > at_least
     assert sum(map(bool, keywords)) > 0.98 * len(texts)
