@@ -24,6 +24,17 @@ def imported_files(script: Path) -> set[str]:
     return found
 
 
+def loaded_modules(path: Path) -> set[str]:
+    """Every module that a file imports as it is loaded, and not first in a function."""
+    modules: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+    return modules
+
+
 @cache
 def _direct(path: Path) -> frozenset[str]:
     modules: set[str] = set()

@@ -4,6 +4,8 @@ import re
 import resource
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import yaml
 
 from stages.core import files
 from stages.core.params import Params
-from tests.drift import ROOT, code_deps, imported_files, read_sections
+from tests.drift import ROOT, code_deps, imported_files, loaded_modules, read_sections
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -117,6 +119,21 @@ def test_help_is_quick() -> None:
     imports = "-c", "import numpy, polars, pydantic, typer"
     shown, imported = zip(*((once(*module), once(*imports)) for _ in range(5)), strict=True)
     assert min(shown) < 1.7 * min(imported)
+
+
+def test_group_llm_holds_what_keywords_load() -> None:
+    """`make test-llm` runs the stage in an environment of that group alone."""
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["llm"]
+    listed = {re.split(r"[=<>]", package)[0].lower() for package in group}
+    own = {"stages", *sys.stdlib_module_names}
+    loaded = {
+        module.split(".")[0]
+        for path in imported_files(script("keywords"))
+        for module in loaded_modules(ROOT / path)
+    }
+    packages = packages_distributions()
+    missing = [name for name in loaded - own if not listed & {*map(str.lower, packages[name])}]
+    assert not missing, f"put {missing} into the group llm of pyproject.toml"
 
 
 def test_lock_names_packages_and_versions_only() -> None:

@@ -206,7 +206,7 @@ class Store:
         """Take over the entries of another store whose keys are not here; return how many.
 
         Of a key that both have, the value here stays and the later day of use counts, so that
-        merging twice is merging once.
+        merging twice is merging once, but for what was forgotten between.
 
         Raises:
             UserError: there is no such store.

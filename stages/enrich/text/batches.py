@@ -4,7 +4,7 @@ Looked up singly, what is known of a text costs a tenth of reading the text by `
 """
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from io import BytesIO
 from types import TracebackType
 from typing import Self
@@ -12,27 +12,44 @@ from typing import Self
 import polars as pl
 from xxhash import xxh3_128_hexdigest
 
+from stages.core.log import UserError, get_logger
 from stages.core.store import Store, content_hash
+
+log = get_logger(__name__)
 
 ADDED = 512
 """Rows of a batch as reading goes on: what a process that is killed may lose."""
 
 MANY = 32
-"""Batches of fewer than `WHOLE` rows that may lie beside each other until they become one."""
+"""Batches of fewer than `WHOLE` rows that may lie beside each other until they are joined."""
 
 WHOLE = 1 << 15
 """Rows of a batch that is not written anew."""
+
+_MOST = 1 << 20
+"""Rows of a batch: of a few hundred megabytes at the most, where SQLite takes a gigabyte."""
+
+_AT_ONCE = 1 << 12
+"""Texts that are held as bytes beside what they are in the column."""
 
 _ROWS = pl.Schema([("hash", pl.String()), ("keywords", pl.List(pl.String()))])
 
 
 def text_hashes(texts: pl.Series, *parts: object) -> pl.Series:
-    """Return 32 hex digits of XXH3 over each text in UTF-8, with a seed of the hash of `parts`."""
+    """Return 32 hex digits of XXH3 over each text in UTF-8, with a seed of the hash of `parts`.
+
+    Args:
+        texts: n of them, none null.
+        parts: what decides beside the text.
+
+    Returns:
+        strings of shape (n,).
+    """
     seed = int(content_hash(*parts)[:16], 16)
     encoded = texts.cast(pl.Binary)
     hashes = (
         xxh3_128_hexdigest(text, seed)
-        for part in encoded.to_frame().iter_slices(ADDED)
+        for part in encoded.to_frame().iter_slices(_AT_ONCE)
         for text in part.to_series().to_list()
     )
     return pl.Series("hash", hashes, dtype=pl.String)
@@ -82,9 +99,8 @@ class Batches:
         trace: TracebackType | None,
     ) -> None:
         self._write()
-        small = [key for key, batch in self._batches.items() if batch.height < WHOLE]
-        if error is None and len(small) > MANY:
-            self._put(_together([self._batches.pop(key) for key in small]), instead_of=small)
+        if error is None:
+            self._join()
 
     def _write(self) -> None:
         if self._waiting:
@@ -92,19 +108,32 @@ class Batches:
             self._waiting = []
             rows = pl.DataFrame({"hash": hashes, "keywords": keywords}, schema=_ROWS)
             self._added.append(rows)
-            self._put(rows)
+            if self._store is not None:
+                key, value = self._entry(rows)
+                self._batches[key] = rows
+                self._store.put_many({key: value}, self._kind)
 
-    def _put(self, rows: pl.DataFrame, instead_of: Iterable[str] = ()) -> None:
-        if self._store is None:
+    def _join(self) -> None:
+        """Make many small batches one, less what a whole one holds, if the store has room."""
+        small = {key: rows for key, rows in self._batches.items() if rows.height < WHOLE}
+        if self._store is None or len(small) <= MANY:
             return
+        whole = _together([rows for key, rows in self._batches.items() if key not in small])
+        rows = _together(small.values()).join(whole, on="hash", how="anti", maintain_order="left")
+        entries = dict(self._entry(part) for part in rows.iter_slices(_MOST))
+        try:
+            self._store.put_many(entries, self._kind, instead_of=small)
+        except UserError as error:  # All that was read is kept as it was.
+            log.warning("%d batches of %s stay apart: %s", len(small), self._kind, error)
+
+    def _entry(self, rows: pl.DataFrame) -> tuple[str, bytes]:
         file = BytesIO()
         rows.write_parquet(file, compression="zstd", compression_level=1, statistics=False)
         value = file.getvalue()
-        key = f"{self._family}:{hashlib.blake2b(value, digest_size=16).hexdigest()}"
-        self._batches[key] = rows
-        self._store.put_many({key: value}, self._kind, instead_of)
+        return f"{self._family}:{hashlib.blake2b(value, digest_size=16).hexdigest()}", value
 
 
 def _together(batches: Collection[pl.DataFrame]) -> pl.DataFrame:
+    """Return the rows of batches, each hash once."""
     rows = pl.concat([_ROWS.to_frame(), *batches])
     return rows if len(batches) <= 1 else rows.filter(pl.col("hash").is_first_distinct())

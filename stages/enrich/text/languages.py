@@ -3,9 +3,11 @@
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
+
+from stages.core.log import UserError
 
 LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "fr": "french", "it": "italian"}
 """Languages and the names of their Snowball stemmers."""
@@ -37,13 +39,22 @@ def clear_language(words: Sequence[str]) -> str | None:
 
 @cache
 def stop_words(language: str) -> frozenset[str]:
-    """Return the stop words of a language, by its ISO 639-1 code; none if none are listed."""
+    """Return the stop words of a language, by its ISO 639-1 code; none if none are listed.
+
+    Raises:
+        UserError: the installed YAKE does not hold its lists where this code looks for them.
+    """
     # To YAKE br is not Breton but Brazilian Portuguese, and it misreads the other two lists.
     if language in ("br", "lt", "sk"):
         return frozenset()
     listed_as = {"cs": "cz", "nb": "no", "nn": "no"}.get(language, language)
     # Importing YAKE takes as long as reading a thousand reviews by `chunks`.
     lists = Path(str(distribution("yake").locate_file("yake/core/StopwordsList")))
+    if not lists.is_dir():
+        raise UserError(
+            f"YAKE {version('yake')} holds no stop words in {lists}; install the version of "
+            "constraints.txt: `pip install -c constraints.txt yake`"
+        )
     file = lists / f"stopwords_{listed_as}.txt"
     if not file.exists():
         return frozenset()

@@ -14,5 +14,5 @@ def one_line(text: pl.Expr) -> pl.Expr:
 
 
 def has_characters(text: pl.Expr) -> pl.Expr:
-    """Return whether `one_line` leaves anything of `text`; null where that is null."""
+    """Return whether `one_line` leaves anything of `text`; null where `text` is."""
     return text.str.contains(r"[^\s\p{Cc}]")

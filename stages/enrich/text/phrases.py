@@ -43,7 +43,7 @@ def extract_phrases(
     """Return the hash and the keywords of each text, the most telling first, in their order.
 
     Args:
-        texts: equal ones are read once, each as one line.
+        texts: none null; equal ones are read once, each as one line.
         method: how they are read.
         max_chars: of that line that are read.
         max_keywords: kept of one text.

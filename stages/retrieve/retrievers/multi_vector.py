@@ -95,9 +95,10 @@ class MultiVectorRetriever(EncodedRetriever[MultiVector, HybridIndex]):
 
         A token of BGE-M3 costs 2 KB, so 512 queries of 256 tokens are 268 MB.
         """
-        asked, answer = queries.filter(pl.col("text").is_not_null()), super().retrieve
-        found = [answer(part, k) for part in asked.iter_slices(self._params.block)]
-        return pl.concat(found) if found else answer(asked, k)
+        retrieve_block = super().retrieve
+        asked = queries.filter(pl.col("text").is_not_null())
+        found = [retrieve_block(part, k) for part in asked.iter_slices(self._params.block)]
+        return pl.concat(found) if found else retrieve_block(asked, k)
 
     def _find(self, encoded: Encoded, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         items, scores = self._index.search(encoded, k, self._params)

@@ -122,7 +122,7 @@ class CountingProxy:
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def wait_for_questions(self, count: int, timeout_s: float) -> bool:
-        """Return as soon as the server has that many, the last of them unanswered."""
+        """Wait until the server has that many; return whether it does within the time."""
         with self._one_more:
             return self._one_more.wait_for(lambda: len(self.asked) >= count, timeout_s)
 

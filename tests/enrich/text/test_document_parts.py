@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core import tables
-from stages.enrich.text.lines import one_line
+from stages.enrich.text.lines import has_characters, one_line
 from stages.enrich.text.parts import document_text, quote_reviews, rank_keywords
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -145,3 +145,5 @@ def test_one_line_is_one_line(text: str) -> None:
     assert line is None or line.splitlines() == [line] == [" ".join(line.split())]
     controls = {n: " " for n in (*range(32), *range(127, 160))}
     assert (line or "") == " ".join(text.translate(controls).split())
+    has = pl.DataFrame({"text": [text]}).select(has_characters(pl.col("text"))).item()
+    assert has == (line is not None)

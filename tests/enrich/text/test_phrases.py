@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from importlib.metadata import PathDistribution
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core.iso639 import LANGUAGE_NAMES
+from stages.core.log import UserError
 from stages.core.store import Store
+from stages.enrich.text import languages
 from stages.enrich.text.batches import ADDED, MANY, WHOLE, Batches
 from stages.enrich.text.languages import LANGUAGES, LISTED, stop_words
 from stages.enrich.text.phrases import (
@@ -248,8 +251,11 @@ def test_what_was_read_before_an_error_is_kept(tmp_path: Path) -> None:
         assert Batches(store, "famil", "kind").known.is_empty()
 
 
-@settings(deadline=None)
-@given(st.lists(st.dictionaries(st.integers(0, 99), st.none(), max_size=9), max_size=80))
+some_numbers = st.dictionaries(st.integers(0, 99), st.none(), min_size=1, max_size=9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(some_numbers, min_size=MANY, max_size=3 * MANY))
 def test_every_row_is_found_once_however_many_batches(runs: list[dict[int, None]]) -> None:
     added: dict[str, list[str]] = {}
     with TemporaryDirectory() as folder, Store(Path(folder) / "s") as store:
@@ -276,6 +282,38 @@ def test_whole_batches_are_not_written_anew(tmp_path: Path) -> None:
         assert whole in store.get_family("family")
         assert len(store) == 2
         assert Batches(store, "family", "numbers").known.height == WHOLE + ADDED + MANY + 1
+
+
+def test_rows_that_a_whole_batch_holds_are_not_joined(tmp_path: Path) -> None:
+    hashes = [f"h{n}" for n in range(WHOLE)]
+    rows = pl.DataFrame({"hash": hashes, "keywords": [["k"]] * WHOLE})
+    file = BytesIO()
+    rows.write_parquet(file)
+    with Store(tmp_path / "s") as store:
+        store.put_many({"family:small": file.getvalue()}, "numbers")
+        for n in range(MANY + 1):
+            small = BytesIO()
+            rows.slice(n, 9).write_parquet(small)
+            store.put_many({f"family:{n}": small.getvalue()}, "numbers")
+        with Batches(store, "family", "numbers") as batches:
+            batches.add("new", [])
+        assert rows_of(tmp_path / "s") == WHOLE + 1
+        assert len(store) == 2
+
+
+def test_batches_stay_apart_where_the_store_cannot_be_written_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Store(tmp_path / "s") as store:
+        for n in range(MANY + 1):
+            file = BytesIO()
+            pl.DataFrame({"hash": [f"h{n}"], "keywords": [["k"]]}).write_parquet(file)
+            store.put_many({f"family:{n}": file.getvalue()}, "numbers")
+        store._connection.execute("PRAGMA query_only = ON")
+        with Batches(store, "family", "numbers") as batches:
+            assert batches.known.height == MANY + 1
+        assert "33 batches of numbers stay apart" in caplog.text
+        assert len(store) == MANY + 1
 
 
 def test_batches_of_two_machines_come_together(tmp_path: Path) -> None:
@@ -319,6 +357,15 @@ def test_stop_words_of_a_language_are_not_those_of_another(language: str) -> Non
 def test_language_without_a_list_has_no_stop_words(language: str) -> None:
     assert stop_words(language) == frozenset()
     assert clean_phrases(["the X1", "para a pele"], 5, language) == ["the x1", "para a pele"]
+
+
+def test_lists_that_are_not_there_are_no_empty_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = PathDistribution(tmp_path / "yake-9.dist-info")
+    monkeypatch.setattr(languages, "distribution", lambda _: other)
+    with pytest.raises(UserError, match=r"pip install -c constraints\.txt yake"):
+        stop_words.__wrapped__("en")
 
 
 def test_no_language_no_stop_words() -> None:
