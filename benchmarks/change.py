@@ -2,12 +2,10 @@
 
 The stages `keywords`, `summaries`, `documents` and `embed` run on a generated shop with an empty
 store, again after each change, and at last once more with another empty store, whose tables must be
-the same bytes. The shop has ten reviews an item, as that of the recipe `sample` and the Musical
-Instruments have, and quotes up to thirty of them, as the recipe for reviews does. Reviews change in
-two ways: some gain a sentence, and later others are written anew, which also changes the keywords
-of their items. Keywords are read by both offline methods. Summaries are asked of a server of this
-process, which answers at once with the first words of its prompt, so that their cost is that of
-asking.
+the same bytes. Reviews change in two ways: some gain a sentence, and later others are written anew,
+which also changes the keywords of their items. Keywords are read by both offline methods. Summaries
+are asked of a server of this process, which answers at once with the first words of its prompt, so
+that their cost is that of asking.
 
 Shares are of processor seconds without start-up: modules and models are loaded by every run, and
 what asks a language model by every run that asks one. What that costs is measured by the same
@@ -269,8 +267,8 @@ def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
 
 def main(
     reviews: Annotated[int, typer.Option(help="Reviews of the shop.")] = 50_000,
-    items: Annotated[int, typer.Option(help="Items of the shop.")] = 5_000,
-    quoted: Annotated[int, typer.Option(help="Reviews of an item that are encoded.")] = 30,
+    items: Annotated[int, typer.Option(help="Items of the shop.")] = 1_000,
+    quoted: Annotated[int, typer.Option(help="Reviews of an item that are encoded.")] = 10,
     share: Annotated[float, typer.Option(help="Share of the reviews that change.")] = 0.01,
 ) -> None:
     """Print seconds, processor seconds and shares of the full cost."""
