@@ -23,8 +23,23 @@ def coded(ids: pl.Series) -> tuple[np.ndarray, pl.Series]:
     Returns:
         int32 of shape (n,), rows of the second.
     """
+    by_hash = coded_by(ids.hash(), ids)
+    if by_hash is not None:
+        return by_hash
     encoded = ids.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
     return encoded.indices.to_numpy(), pl.Series(ids.name, encoded.dictionary, pl.String)
+
+
+def coded_by(hashes: pl.Series, ids: pl.Series) -> tuple[np.ndarray, pl.Series] | None:
+    """Return what `coded` does, in half the time, or None where two ids have one hash.
+
+    Args:
+        hashes: unsigned integers, n of them, the same for the same id.
+        ids: see `coded`.
+    """
+    codes = hashes.to_arrow().dictionary_encode().indices.to_numpy()
+    first = ids.gather(hashes.arg_unique())
+    return (codes, first) if first.gather(codes).equals(ids) else None
 
 
 @dataclass(frozen=True)
@@ -69,17 +84,19 @@ def map_row_groups(
 
     check_types(path, table, columns)
     metadata = pq.read_metadata(path)
+    threads = pl.thread_pool_size()
+    few = metadata.num_row_groups < threads  # so that columns are read side by side
 
     def read(group: int) -> T:
         with pq.ParquetFile(
             path, metadata=metadata, read_dictionary=[column], memory_map=True
         ) as file:
-            rows = file.read_row_group(group, columns, use_threads=False)
+            rows = file.read_row_group(group, columns, use_threads=few)
         # Where too little repeats for codes, a column comes in parts, each with ids of its own.
         parts = rows[column].unify_dictionaries().chunks
         codes = pl.Series(column, pa.chunked_array([part.indices for part in parts]))
         frame = pl.DataFrame(rows.drop_columns([column])).with_columns(codes)
         return use(Coded(frame, pl.Series(column, parts[0].dictionary, pl.String)))
 
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(read, range(metadata.num_row_groups)))

@@ -12,6 +12,7 @@ from stages.core.params import Documents, load_params
 from stages.enrich.text.lines import one_line
 from stages.enrich.text.parts import (
     document_text,
+    in_order,
     quote_reviews,
     rank_keywords,
     with_attributes,
@@ -52,7 +53,7 @@ def compose(
             "item_id",
             document_text(
                 one_line(pl.col("title")),
-                pl.col("keywords"),
+                in_order(pl.col("keywords"), settings.keyword_order),
                 one_line(pl.col("summary")),
                 features.list.head(settings.max_features),
                 pl.col("quotes"),

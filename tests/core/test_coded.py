@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.coded import Coded, coded, map_row_groups
+from stages.core.coded import Coded, coded, coded_by, map_row_groups
 from stages.core.log import UserError
 from stages.core.tables import EVENTS, TIME
 
@@ -51,6 +51,24 @@ def test_ids_are_coded_as_they_first_come() -> None:
     codes, ids = coded(pl.Series([], dtype=pl.String))
     assert (len(codes), ids.dtype, len(ids)) == (0, pl.String, 0)
     assert decoded(Coded.of(table(["b", "a", "b"]), "item_id"))["item_id"].to_list() == [*"bab"]
+
+
+def test_ids_of_one_hash_are_told_apart() -> None:
+    ids = pl.Series("item_id", ["b", "a", "b", "c"])
+    told = coded_by(pl.Series([7, 3, 7, 0], dtype=pl.UInt64), ids)
+    assert told is not None
+    assert (told[0].tolist(), told[1].to_list()) == ([0, 1, 0, 2], ["b", "a", "c"])
+    assert coded_by(pl.Series([7, 3, 7, 3], dtype=pl.UInt64), ids) is None
+
+
+@given(st.lists(st.sampled_from(["a", "b", "", "żółw", "an id of more than twelve bytes"])))
+def test_codes_by_hash_are_codes_by_string(ids: list[str]) -> None:
+    strings = pl.Series("item_id", ids, pl.String)
+    by_rank = coded_by(strings.rank("dense").cast(pl.UInt32), strings)
+    codes, first = coded(strings)
+    assert by_rank is not None
+    assert by_rank[0].tolist() == codes.tolist()
+    assert first.to_list() == by_rank[1].to_list() == list(dict.fromkeys(ids))
 
 
 @pytest.mark.parametrize("repeated", [1, 4])

@@ -116,6 +116,11 @@ class Documents(Section):
     max_keywords: Annotated[int, Field(ge=0)] = Field(
         40, description="Keywords, ranked by how many of the item's reviews name them."
     )
+    keyword_order: Literal["reviews", "alphabet"] = Field(
+        "reviews",
+        description="Their order: `reviews`: by rank, so that what is cut off is named least; "
+        "`alphabet`: which a review changes more seldom.",
+    )
     max_features: Annotated[int, Field(ge=0)] = Field(10, description="Features kept.")
     attributes: list[str] = Field(
         [], description="Columns of items whose values stand before their features."

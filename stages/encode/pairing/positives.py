@@ -6,6 +6,7 @@ from stages.core.log import progress
 from stages.core.params import Documents
 from stages.enrich.documents import (
     document_text,
+    in_order,
     quote_reviews,
     rank_keywords,
     with_attributes,
@@ -56,7 +57,7 @@ def positives(
     )
     head = document_text(
         one_line(pl.col("title")),
-        pl.col("keywords"),
+        in_order(pl.col("keywords"), documents.keyword_order),
         one_line(pl.col("summary")),
         pl.col("features"),
         pl.lit(None, pl.List(pl.String)),

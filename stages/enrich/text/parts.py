@@ -29,6 +29,11 @@ def rank_keywords(keywords: pl.DataFrame, limit: int | None = None) -> pl.DataFr
     return ranked if limit is None else ranked.filter(pl.col("rank") <= limit)
 
 
+def in_order(keywords: pl.Expr, order: str) -> pl.Expr:
+    """Return lists of ranked keywords in the order of `Documents.keyword_order`."""
+    return keywords.list.sort() if order == "alphabet" else keywords
+
+
 def quote_reviews(reviews: pl.DataFrame, limit: int) -> pl.DataFrame:
     """Return item_id and quotes: each item's newest reviews that have text, newest first.
 
@@ -77,7 +82,7 @@ def document_text(
 
     Args:
         title: a line or null.
-        keywords: a list of keywords, best first, or null.
+        keywords: a list of keywords in their order, or null.
         summary: a line or null.
         features: a list of lines or null.
         quotes: a list of lines or null.

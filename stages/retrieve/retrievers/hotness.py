@@ -11,7 +11,8 @@ from stages.core.coded import Coded, coded, map_row_groups
 from stages.core.windows import Log
 
 _LEAST = -1000
-"""Half-lives; what is older counts as if it were not: 2^-1000 is next to nothing, but not 0."""
+"""Half-lives; what is older counts as if it were not: 2^-1000 is next to nothing, but not 0. No
+power is a subnormal number or infinite, for which processors take many times as long."""
 _LITTLE = np.finfo(np.float64).tiny
 _NEVER = -(1 << 62)
 """Before any moment, and no difference to one is too great for 64 bits."""
@@ -65,10 +66,15 @@ class Decay:
         return self._total([*done, *seen], end)
 
     def weights(self, times: np.ndarray, end: int) -> np.ndarray:
-        """Return what moments count at `end`, all in milliseconds since 1970; shape (n,)."""
+        """Return what moments count at `end`, a later one more than 1; shape (n,).
+
+        Args:
+            times: milliseconds since 1970.
+            end: the same.
+        """
         half_lives = times - float(end)
         half_lives /= self.half_life_days * tables.DAY_MS
-        np.clip(half_lives, _LEAST, 0, out=half_lives)
+        np.clip(half_lives, _LEAST, -_LEAST, out=half_lives)
         return np.exp2(half_lives, out=half_lives)
 
     def _done(self, events: Coded, until: int) -> _Sums:
