@@ -97,6 +97,17 @@ def test_parts_are_capped() -> None:
     }
 
 
+def test_the_best_keywords_are_kept_and_then_put_in_order() -> None:
+    def named(count: int) -> str:
+        chosen = Documents(max_keywords=count, max_features=0, keyword_order="alphabet")
+        documents = compose_windows(ITEMS, EVENTS, KEYWORDS, SUMMARIES.clear(), chosen)
+        return texts(documents, "train")["full"]
+
+    assert named(3) == "[Title] A mic [Review Keywords] gigs, kids, voice"
+    assert named(2) == "[Title] A mic [Review Keywords] gigs, voice"
+    assert named(1) == "[Title] A mic [Review Keywords] voice"
+
+
 def test_sources_without_reviews_or_descriptions_are_composed() -> None:
     documents = compose_windows(
         ITEMS, EVENTS.clear(), KEYWORDS.clear(), SUMMARIES.clear(), Documents(reviews=2)

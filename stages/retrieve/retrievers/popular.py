@@ -1,6 +1,5 @@
 """What many choose now: a list for everybody, or for a segment, less what the asker has."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -33,14 +32,16 @@ class PopularRetriever:
     def __init__(self, params: Popular, seed: int = 0) -> None:
         self._params = params
         self._segments = Segments(params)
-        self.hot = pl.DataFrame(
-            schema={
-                "item_id": pl.String,
-                "score": pl.Float32,
-                "event_count": pl.Float64,
-                "impression_count": pl.Float64,
-                "ctr_mean": pl.Float64,
-            }
+        self._list(
+            pl.DataFrame(
+                schema={
+                    "item_id": pl.String,
+                    "score": pl.Float32,
+                    "event_count": pl.Float64,
+                    "impression_count": pl.Float64,
+                    "ctr_mean": pl.Float64,
+                }
+            )
         )
 
     def fit(self, data: TrainingData) -> None:
@@ -63,8 +64,7 @@ class PopularRetriever:
             impression_count="seen",
             ctr_mean=smoothed,
         )
-        self.hot = listed.sort("score", "item_id", descending=[True, False])
-        vars(self).pop("_by_id", None)  # of an earlier list
+        self._list(listed.sort("score", "item_id", descending=[True, False]))
         if self._params.segments and data.events is not None:
             weights = decay.weights(times_ms(data.events), last_ms(data.events))
             scored = data.events.select("user_id", "item_id", score=pl.Series(weights))
@@ -85,18 +85,17 @@ class PopularRetriever:
     def load(cls, folder: Path, store: Path | None = None) -> Self:
         """Read a fitted retriever; it needs no encoder."""
         made = cls(Popular.model_validate(read_json(folder / "retriever.json")["params"]))
-        made.hot = pl.read_parquet(folder / "hot.parquet")
+        made._list(pl.read_parquet(folder / "hot.parquet"))
         if made._params.segments:
             made._segments.load(folder)
-        made._by_id  # noqa: B018  # Now, so that no query waits for it.
         return made
 
-    @cached_property
-    def _by_id(self) -> pl.DataFrame:
-        """Sorted item_id and share of all scores, which answers need and the list does not."""
-        by_id = self.hot.sort("item_id")
+    def _list(self, hot: pl.DataFrame) -> None:
+        """Take a hot list, and by sorted item_id the shares of all scores."""
+        self.hot = hot
+        by_id = hot.sort("item_id")
         scores = by_id["score"].to_numpy().astype(np.float64)
-        return by_id.select("item_id", share=pl.Series(scores / (scores.sum() or 1.0)))
+        self._by_id = by_id.select("item_id", share=pl.Series(scores / (scores.sum() or 1.0)))
 
     def _answer(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Answer queries, those of a segment together."""

@@ -1,6 +1,7 @@
 """Positive passages: the item's document as it would be had the asking review not been written."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import polars as pl
 from hypothesis import given, settings
@@ -69,6 +70,7 @@ def written(
     catalogue: bool,
     quoted: int,
     words: bool = True,
+    order: Literal["reviews", "alphabet"] = "reviews",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Positives of items with so many reviews each; every review has words all its own."""
     rows = [(f"{item}e{n}", item) for item, count in reviews.items() for n in range(count)]
@@ -98,7 +100,7 @@ def written(
     )
     keywords = keyword_rows([(e, i, ["shared", f"own-{e}"]) for e, i in rows] if words else [])
     summaries = pl.DataFrame(schema={"item_id": pl.String, "summary": pl.String})
-    settings = Documents(reviews=quoted)
+    settings = Documents(reviews=quoted, keyword_order=order)
     pairs = asking(rows)
     return pairs, positives(pairs, items, events, keywords, summaries, settings)
 
@@ -150,4 +152,13 @@ def test_without_quotes_every_positive_is_the_first_line() -> None:
         "[Title] Name a [Review Keywords] shared, own-ae1, own-ae2",
         "[Title] Name a [Review Keywords] shared, own-ae0, own-ae2",
         "[Title] Name a [Review Keywords] shared, own-ae0, own-ae1",
+    ]
+
+
+def test_keywords_of_positives_follow_each_other_as_in_documents() -> None:
+    _, found = written({"a": 3}, catalogue=True, quoted=0, order="alphabet")
+    assert found["positive"].to_list() == [
+        "[Title] Name a [Review Keywords] own-ae1, own-ae2, shared",
+        "[Title] Name a [Review Keywords] own-ae0, own-ae2, shared",
+        "[Title] Name a [Review Keywords] own-ae0, own-ae1, shared",
     ]
