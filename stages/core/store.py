@@ -67,8 +67,8 @@ class Store:
     gigabytes back to the disk.
 
     Raises:
-        UserError: the file cannot be opened, is no store, or is one of a later version; or it
-            cannot be written to, as its disk is full or another process does not end.
+        UserError: the file cannot be opened, is no store, is damaged, or is one of a later version;
+            or it cannot be written to, as its disk is full or another process does not end.
     """
 
     def __init__(self, path: Path, patience_s: float = _PATIENCE_S) -> None:
@@ -84,12 +84,7 @@ class Store:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._lay_out()
         except sqlite3.DatabaseError as error:
-            remedy = (
-                "make its folder writable and end other programs that hold it"
-                if isinstance(error, sqlite3.OperationalError)
-                else "delete or move it, and what it held is computed or asked again"
-            )
-            raise UserError(f"{path} cannot be used as a store ({error}); {remedy}") from error
+            raise self._unusable(error) from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are present, and note that they were used today."""
@@ -100,10 +95,7 @@ class Store:
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            with self._lock:
-                rows = self._connection.execute(
-                    f"SELECT key, value, used FROM entries WHERE key IN ({marks})", chunk
-                ).fetchall()
+            rows = self._read(f"SELECT key, value, used FROM entries WHERE key IN ({marks})", chunk)
             found.update((key, value) for key, value, _ in rows)
             stale += [key for key, _, used in rows if used < today]
         self._note_use(stale)
@@ -114,11 +106,10 @@ class Store:
 
         That they were used today is noted.
         """
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT key, value, used FROM entries WHERE key > ? AND key < ? ORDER BY id",
-                (f"{family}:", f"{family};"),
-            ).fetchall()
+        rows = self._read(
+            "SELECT key, value, used FROM entries WHERE key > ? AND key < ? ORDER BY id",
+            (f"{family}:", f"{family};"),
+        )
         self._note_use([key for key, _, used in rows if used < _today()])
         return {key: value for key, value, _ in rows}
 
@@ -148,19 +139,17 @@ class Store:
 
     def sizes(self) -> list[Size]:
         """Return how much of each kind there is, sorted by kind."""
-        with self._lock:
-            rows = self._connection.execute(
-                f"SELECT kind, count(*), sum({_BYTES}), min(used), max(used) FROM entries"
-                " GROUP BY kind ORDER BY kind"
-            ).fetchall()
+        rows = self._read(
+            f"SELECT kind, count(*), sum({_BYTES}), min(used), max(used) FROM entries"
+            " GROUP BY kind ORDER BY kind"
+        )
         return [Size(*row) for row in rows]
 
     def latest(self, kind: str, limit: int) -> list[bytes]:
         """Return up to `limit` values of a kind, from the one that was put in last backwards."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT value FROM entries WHERE kind = ? ORDER BY id DESC LIMIT ?", (kind, limit)
-            ).fetchall()
+        rows = self._read(
+            "SELECT value FROM entries WHERE kind = ? ORDER BY id DESC LIMIT ?", (kind, limit)
+        )
         return [value for (value,) in rows]
 
     def prune(self, unused_days: int | None = None, max_bytes: int | None = None) -> int:
@@ -250,11 +239,33 @@ class Store:
     ) -> None:
         self._connection.close()
 
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a query.
+
+        Raises:
+            UserError: the file is damaged, or cannot be read.
+        """
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.DatabaseError) -> UserError:
+        """Say what to do where a store cannot be opened or read, or is damaged."""
+        remedy = (
+            "make its folder writable and end other programs that hold it"
+            if isinstance(error, sqlite3.OperationalError)
+            else "delete or move it, and what it held is computed or asked again"
+        )
+        return UserError(f"{self._path} cannot be used as a store ({error}); {remedy}")
+
     def _write(self, change: Callable[[], Done], path: Path | None = None) -> Done:
         """Return what `change` does in one transaction, tried again while others hold the file.
 
         Raises:
-            UserError: the file, or `path` if it is that which is written, cannot be written to.
+            UserError: the file, or `path` if it is that which is written, cannot be written to, or
+                the store is damaged.
         """
         path = path or self._path
         until = time.monotonic() + self._patience_s
@@ -276,6 +287,10 @@ class Store:
                         "wait for it or end it, and start again: what was stored stays"
                     ) from error
                 log.warning("%s: another process holds the store; waiting for it", path)
+            except sqlite3.IntegrityError:
+                raise
+            except sqlite3.DatabaseError as error:
+                raise self._unusable(error) from error
 
     def _note_use(self, keys: Sequence[str]) -> None:
         """Note that entries were used today; at most once a day and entry."""

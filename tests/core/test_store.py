@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -308,6 +309,29 @@ def test_what_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
         Store(path)
     with pytest.raises(UserError, match="make its folder writable"):
         Store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.get_many([f"k:{n}" for n in range(300)]),
+        lambda store: store.get_family("k"),
+        lambda store: store.put_many({f"k:{n}": b"y" for n in range(300)}),
+        lambda store: store.sizes(),
+        lambda store: store.latest("", 300),
+        lambda store: store.prune(unused_days=3),
+    ],
+)
+def test_a_store_damaged_in_the_middle_is_said_in_a_sentence(
+    use: Callable[[Store], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.sqlite"
+    with Store(path) as store:
+        store.put_many({f"k:{n}": bytes(3000) for n in range(300)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 3 * 4096].ljust(len(whole), b"Z"))
+    with Store(path) as store, pytest.raises(UserError, match=r"answers\.sqlite.*delete or move"):
+        use(store)
 
 
 json_values = st.recursive(

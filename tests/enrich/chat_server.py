@@ -9,6 +9,8 @@ misbehave as a real server may:
     CUT         finish_reason "length"; CUT-ONCE only with 256 tokens or fewer
     CONTROL     a line break and a bell, as they are, in a text of the answer
     SURROGATE   half of a surrogate pair in the answer
+    SILENT      no message, an unknown count of tokens
+    PARTS       the answer in two parts, no count of tokens
     UNHELD      prose, until the schema is quoted
     LONG        400, the prompt is too long
     SOUR        404, at once
@@ -180,13 +182,25 @@ class ChatServer:
             content = json.dumps(fill(schema, "half \ud83d a pair"))
             content = content.replace("\\ud83d", "\ud83d")
         message["content"] = content and content.join(self.around)
+        usage: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
+        if "PARTS" in prompt:
+            texts = [{"type": "text", "text": part} for part in (content[:5], content[5:])]
+            message["content"], usage = [{"type": "other"}, *texts], {}
+        elif "SILENT" in prompt:
+            usage = {"prompt_tokens": None, "completion_tokens": None}
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",
             "created": 1,
             "model": body["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": ending}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
+            "choices": [
+                {
+                    "index": 0,
+                    "message": None if "SILENT" in prompt else message,
+                    "finish_reason": "error" if "SILENT" in prompt else ending,
+                }
+            ],
+            "usage": usage,
         }
 
 

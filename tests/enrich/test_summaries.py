@@ -99,6 +99,8 @@ def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path)
         "tokens_out": 6,
         "tokens_in_store": 0,
         "tokens_out_store": 0,
+        "seconds_store": 0.0,
+        "reasons_first": {"refusal": 1, "rejected": 1},
         "descriptions": 2,
         "by_backend": {"openai": 2},
         "ok": 0,

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Generic
 
-from stages.core.log import progress
+from stages.core.log import UserError, get_logger, progress
 from stages.core.store import Store
 from stages.enrich.llm.base import Backend, Reply
 from stages.enrich.llm.questions import Form, Question, Questions, Task, stored
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Tally:
         tokens_in_store: tokens that earlier runs sent for the answers that came from the store.
         tokens_out_store: tokens that came back then.
         seconds: time until the last reply was there, loading the model included.
+        seconds_store: seconds that earlier runs waited for the answers that came from the store.
+        reasons_first: how many first replies were no filled-in form, those of earlier runs too, by
+            the kind of reason; of those that were asked again `reasons` says what became.
     """
 
     asked: int = 0
@@ -52,6 +57,8 @@ class Tally:
     tokens_in_store: int = field(default=0, compare=False)
     tokens_out_store: int = field(default=0, compare=False)
     seconds: float = field(default=0.0, compare=False)
+    seconds_store: float = field(default=0.0, compare=False)
+    reasons_first: dict[str, int] = field(default_factory=dict, compare=False)
 
 
 def ask(
@@ -77,7 +84,7 @@ def ask(
         retry_failed: ask anew where the replies of earlier runs failed; they stay until then.
 
     Raises:
-        UserError: the model cannot be had.
+        UserError: the model cannot be had; what this run paid until then is logged.
     """
     questions = Questions(task, backend)
     first = {text: questions.first(text) for text in texts}
@@ -87,6 +94,7 @@ def ask(
     asked = {questions.key(question): question for question in first.values()}
     replies, new = _replies(asked, anew, questions, backend, store, task.unit)
     checked = {key: questions.check(reply) for key, reply in replies.items()}
+    reasons_first = count_reasons([reason for _, reason in checked.values()])
     second = {
         key: question
         for key, reply in replies.items()
@@ -115,6 +123,8 @@ def ask(
         tokens_in_store=sum(reply.tokens_in for reply in known),
         tokens_out_store=sum(reply.tokens_out for reply in known),
         seconds=round(time.monotonic() - start, 1) if heard else 0.0,
+        seconds_store=round(sum((reply.seconds or 0.0 for reply in known), 0.0), 1),
+        reasons_first=reasons_first,
     )
     return [answers[text] for text in texts], tally
 
@@ -156,5 +166,22 @@ def _replies(
             for max_tokens in sorted({question.max_tokens for question in missing.values()}):
                 sent = [key for key in missing if missing[key].max_tokens == max_tokens]
                 conversations = [questions.conversation(missing[key]) for key in sent]
-                backend.answer(conversations, questions.schema, max_tokens, partial(take, sent))
+                try:
+                    backend.answer(conversations, questions.schema, max_tokens, partial(take, sent))
+                except UserError:
+                    _log_paid([known[key] for key in missing if key in known], len(missing))
+                    raise
     return {key: known[key] for key in asked}, set(missing)
+
+
+def _log_paid(replies: Sequence[Reply], asked: int) -> None:
+    """Say what a run cost that ends before its last reply."""
+    if replies:
+        log.warning(
+            "%d of %d answers came and are kept: %d tokens in, %d out, %.1f s",
+            len(replies),
+            asked,
+            sum(reply.tokens_in for reply in replies),
+            sum(reply.tokens_out for reply in replies),
+            sum(reply.seconds or 0.0 for reply in replies),
+        )

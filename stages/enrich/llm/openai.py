@@ -204,8 +204,16 @@ class OpenaiServer:
         problem = f"refusal: {refusal[:200]}" if refusal else ending_problem(ending, max_tokens)
         usage = getattr(completion, "usage", None)
         return Reply(
-            readable(message.content or ""),
+            readable(_text(getattr(message, "content", None))),
             readable(problem) if problem else None,
-            tokens_in=usage.prompt_tokens if usage else 0,
-            tokens_out=usage.completion_tokens if usage else 0,
+            tokens_in=getattr(usage, "prompt_tokens", None) or 0,
+            tokens_out=getattr(usage, "completion_tokens", None) or 0,
         )
+
+
+def _text(content: Any) -> str:
+    """Return what a message holds: a text, parts of one, or nothing; servers differ."""
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""

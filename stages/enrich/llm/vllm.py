@@ -118,6 +118,12 @@ class InProcessVllm:
             if not self._has_answered:
                 (checked,) = self._chat([SMALLEST], schema, self.max_tokens)
             return [replace(checked, text=None, problem=readable(f"rejected: {said}"))]
+        except Exception as error:  # What ends an engine has no class of its own.
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise UserError(
+                f"vLLM ended in a batch of {len(batch)} ({said}); lower llm.batch_size "
+                "or use a smaller model, and run the stage again: earlier batches are kept"
+            ) from error
         self._has_answered = True
         answers = [(output, output.outputs[0]) for output in outputs]
         return [

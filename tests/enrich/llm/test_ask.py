@@ -58,12 +58,16 @@ def test_second_run_asks_nothing(chat_server: ChatServer, tmp_path: Path) -> Non
     assert tally == Tally(asked=6, asked_again=4, from_store=0)
     # LONG has no answer, and those before it have shown that the server gives some.
     assert (tally.tokens_in, tally.tokens_out) == (9 * 10, 9 * 3)
+    kinds = {"broken JSON": 2, "cut off": 1, "refusal": 1, "rejected": 1}
+    assert tally.reasons_first == kinds
     before = len(chat_server.asked)
     second, tally = put(chat_server, tmp_path / "s", prompts)
     assert second == first
     assert tally == Tally(asked=0, asked_again=0, from_store=6)
     assert (tally.tokens_in, tally.tokens_out, tally.seconds) == (0, 0, 0)
     assert (tally.tokens_in_store, tally.tokens_out_store) == (9 * 10, 9 * 3)
+    assert tally.seconds_store > 0
+    assert tally.reasons_first == kinds
     assert len(chat_server.asked) == before
 
 

@@ -103,6 +103,8 @@ def test_back_off_grows(chat_server: ChatServer) -> None:
         ("LONG one", Reply(None, "rejected: 400, maximum context length is 4096 tokens")),
         ("FAIL now", Reply(None, "rejected: 500, out of luck")),
         ("SURROGATE", Reply('{"words": ["half"]}')),
+        ("PARTS of it", Reply('{"words": ["parts"]}')),
+        ("SILENT", Reply("", "stopped: error")),
     ],
 )
 def test_replies_that_are_no_answers(chat_server: ChatServer, prompt: str, reply: Reply) -> None:

@@ -23,7 +23,7 @@ from stages.core.params import Keywords, Llm
 from stages.core.store import Store
 from stages.enrich.keywords import keywords_task
 from stages.enrich.llm import load_backend
-from stages.enrich.llm.ask import ask
+from stages.enrich.llm.ask import Tally, ask
 from stages.enrich.llm.base import Backend, Conversation, Reply
 from stages.enrich.llm.forms import ReviewKeywords, json_schema
 
@@ -108,6 +108,19 @@ class TestInProcess:
         conversation: Conversation = [{"role": "user", "content": "hello"}]
         backend.answer([conversation], json_schema(ReviewKeywords), 3, taken.__setitem__)
         assert taken[0].is_cut_off
+
+    def test_cut_off_answers_are_asked_once_more_with_twice_the_room(
+        self, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend, "max_tokens", 4)
+        with Store(tmp_path / "s") as store:
+            arguments = (reviews(5), keywords_task(Keywords()), backend, store)
+            answers, tally = ask(*arguments)
+            assert (tally.asked, tally.asked_again) == (5, 5)
+            assert 5 * 4 < tally.tokens_out <= 5 * (4 + 8)
+            reason = "cut off: 8 tokens were not enough (llm.max_tokens)"
+            assert [answer.reason for answer in answers] == [reason] * 5
+            assert ask(*arguments) == (answers, Tally(from_store=5))
 
     def test_model_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         missing = load_backend("vllm", Llm(model=str(tmp_path / "nowhere")))

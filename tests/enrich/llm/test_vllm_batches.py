@@ -48,6 +48,20 @@ def test_model_that_answers_nothing_ends_the_run(
         answered(engine, [7, 7])
 
 
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), Exception("engine is dead")])
+def test_engine_that_ends_is_said_and_earlier_batches_are_kept(
+    engine: Engine, error: Exception
+) -> None:
+    engine.ends_with = error
+    backend = InProcessVllm(Llm(model="tiny", batch_size=2))
+    backend._engine = engine
+    conversations: list[Conversation] = [[{"role": "user", "content": word}] for word in "abcd"]
+    taken: dict[int, Reply] = {}
+    with pytest.raises(UserError, match=rf"ended in a batch of 2 \(.*: {error}\)"):
+        backend.answer(conversations, {}, 256, taken.__setitem__)
+    assert sorted(taken) == [0, 1]
+
+
 @pytest.mark.parametrize("at", [0, 31, 63])
 def test_prompt_too_long_is_found_by_halves_and_the_others_are_answered_together(
     engine: Engine, at: int

@@ -14,13 +14,17 @@ class Engine:
 
     Attributes:
         chats: the conversations of each call, oldest first.
+        ends_with: what it raises from the second call on, or None.
     """
 
     def __init__(self) -> None:
         self.chats: list[list[Any]] = []
+        self.ends_with: Exception | None = None
 
     def chat(self, conversations: list[Any], *_: Any, **__: Any) -> list[SimpleNamespace]:
         self.chats.append(conversations)
+        if self.ends_with is not None and len(self.chats) > 1:
+            raise self.ends_with
         prompts = [" ".join(turn["content"] for turn in one).split() for one in conversations]
         if longest := max((len(prompt) for prompt in prompts if len(prompt) > CONTEXT), default=0):
             raise ValueError(f"the prompt is of {longest} tokens, over {CONTEXT}")
