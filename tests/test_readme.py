@@ -30,6 +30,7 @@ SAMPLE = yaml.safe_load((ROOT / "recipes" / "sample.yaml").read_text("utf-8"))
 MADE = [path for path in vars(files).values() if isinstance(path, Path)]
 """Files and folders that a run makes; a fresh clone has none of them."""
 
+TARGET = r"(?:`|^)make ([\w-]+)"
 OTHERS = {"bentoml", "cp", "curl", "export", "git", "pip", "source"}
 """Programs of the README's commands that are not looked into."""
 
@@ -82,14 +83,27 @@ def test_the_two_commands_come_first() -> None:
     assert [" ".join(words) for words in commands()[:2]] == ["make repro", "make test"]
 
 
-@pytest.mark.parametrize("target", sorted({name for _, name in named(r"(?:`|^)make ([a-z]+)")}))
-def test_make_target_exists(target: str) -> None:
-    shown = subprocess.run(
+def dry_run(target: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
+
+
+@pytest.mark.parametrize("target", sorted({name for _, name in named(TARGET)}))
+def test_make_target_exists(target: str) -> None:
+    shown = dry_run(target)
     assert shown.returncode == 0, shown.stderr
     modules = re.findall(r"\bpython -m ((?:stages|benchmarks)\.\S+)", shown.stdout)
     assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_make_target_is_taken_whole() -> None:
+    """One that begins as another does is no other name of it."""
+    (target,) = re.findall(TARGET, "Then `make test-nothing` does the rest.")
+    shown = dry_run(target)
+    assert shown.returncode != 0
+    assert "No rule to make target 'test-nothing'" in shown.stderr
+    assert {"test", "test-gpu", "test-llm"} <= {name for _, name in named(TARGET)}
 
 
 @pytest.mark.parametrize(("page", "module"), named(r"python -m ([\w.]+)"))

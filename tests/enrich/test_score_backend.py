@@ -130,6 +130,14 @@ def test_labelled_reviews_are_many_various_and_well_formed() -> None:
             labelled("x").model_copy(update={"language": "xx"}).model_dump_json(),
             "reviews.jsonl:2: language 'xx' is none of en, de, es, fr, it; choose one of them",
         ),
+        (
+            labelled("x").model_copy(update={"text": " \u2028\t"}).model_dump_json(),
+            "reviews.jsonl:2: text is blank; write the review's text there",
+        ),
+        (
+            labelled("a").model_dump_json(),
+            "reviews.jsonl:2: id 'a' is that of line 1; give each review an id of its own",
+        ),
     ],
 )
 def test_bad_labels_are_named(line: str, message: str, tmp_path: Path) -> None:
@@ -138,6 +146,16 @@ def test_bad_labels_are_named(line: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read_labelled(file)
     assert message in str(error.value)
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    """JSON leaves U+2028 in a text as it is; empty lines and a byte order mark say nothing."""
+    texts = ["one\u2028two", "three\u0085four", "five"]
+    reviews = [labelled(text).model_copy(update={"text": text}) for text in texts]
+    one, two, three = (json.dumps(r.model_dump(), ensure_ascii=False) for r in reviews)
+    file = tmp_path / "reviews.jsonl"
+    file.write_bytes(f"\ufeff{one}\r\n\n{two}\n{three}".encode())
+    assert read_labelled(file) == reviews
 
 
 def command(*options: str) -> "subprocess.CompletedProcess[str]":
@@ -260,6 +278,42 @@ def test_unknown_choice_is_one_sentence(options: tuple[str, str]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {options[0]} '{options[1]}' is n")
     assert len(done.stderr.splitlines()) == 1
+
+
+GOOD = f"{labelled('a').model_dump_json()}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (None, (), "{file} cannot be read (No such file or directory); correct the name"),
+        (b"", (), "{file} holds no review; write one a line, labelled, as JSON"),
+        (b"", ("--part", "report"), "{file} holds no review; write one a line"),
+        (GOOD, ("--part", "report"), "{file} holds one review, and --part report is every other"),
+        (GOOD + b'{"id": "caf\xe9"}\n', (), "{file}:2: not UTF-8; save the file as UTF-8"),
+        (GOOD + GOOD, (), "{file}:2: id 'a' is that of line 1;"),
+        (GOOD.replace(b"words of a review", b" "), (), "{file}:1: text is blank;"),
+    ],
+    ids=["missing", "empty", "empty, a part", "one line, a part", "Latin 1", "same id", "blank"],
+)
+def test_a_bad_file_is_one_sentence(
+    content: bytes | None, options: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "reviews.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    done = command("--backend", "chunks", "--labelled", str(file), *options)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message.format(file=file)}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_one_review_is_enough(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.jsonl"
+    file.write_bytes(GOOD)
+    done = command("--backend", "chunks", "--labelled", str(file), "--part", "choose")
+    assert done.returncode == 0, done.stderr
+    assert cells(done.stdout, "chunks")[1] == "1.000"
 
 
 def test_scored_columns_are_typed_without_reviews() -> None:

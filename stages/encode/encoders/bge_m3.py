@@ -25,15 +25,16 @@ from stages.encode.encoders.batching import (
     in_memory,
     rows_at_once,
 )
-from stages.encode.encoders.weights import (
-    cannot_be_loaded,
-    model_folder,
-    silent_off_terminals,
-)
+from stages.encode.encoders.weights import loading, model_folder, silent_off_terminals
 
 HEADS = ("colbert_linear.pt", "sparse_linear.pt")
 """Files of the layers that make vectors a token and lexical weights of the last hidden state."""
 _PUBLISHED = "BAAI/bge-m3"
+
+
+def name_of(params: Encoder) -> str:
+    """Return the model's folder as it was given, or its name on the hub."""
+    return params.model or _PUBLISHED
 
 
 def folder_of(params: Encoder) -> Path:
@@ -44,7 +45,7 @@ def folder_of(params: Encoder) -> Path:
     Raises:
         UserError: it is nowhere, or files are missing from it.
     """
-    return model_folder(params.model or _PUBLISHED, "encoder.model", HEADS)
+    return model_folder(name_of(params), "encoder.model", HEADS)
 
 
 class BgeM3Encoder:
@@ -66,7 +67,7 @@ class BgeM3Encoder:
         self.precision = precision = half if chosen == "auto" else chosen
         silent_off_terminals()
         folder = folder_of(params)
-        try:
+        with loading(name_of(params), folder, "encoder.model"):
             self._model = BGEM3FlagModel(
                 str(folder),
                 use_fp16=precision == "fp16",
@@ -74,9 +75,6 @@ class BgeM3Encoder:
                 devices=on[:1],
             )
             module = self._model.model.to(on[0]).eval()
-        except (OSError, ValueError, RuntimeError) as error:
-            name = params.model or _PUBLISHED
-            raise cannot_be_loaded(name, "encoder.model", error) from error
         self._copies = Copies(module, on)
         self._params = params
         self.multi_vector = params.multi_vector

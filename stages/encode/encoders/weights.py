@@ -1,8 +1,10 @@
 """Where a model's files lie: in a folder, in the hub's cache, or on the hub; never in another's."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from stages.core.log import UserError
 
@@ -11,6 +13,8 @@ _NOT_READ = [
     *("tf_model.h5", "flax_model.msgpack", "rust_model.ot"),
 ]
 """Files of a hub's model that PyTorch does not read: the same weights in other forms, pictures."""
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a text begins that Git LFS leaves in place of a file that it did not fetch."""
 
 
 def model_folder(name: str, parameter: str, parts: Sequence[str] = ()) -> Path:
@@ -50,14 +54,56 @@ def silent_off_terminals() -> None:
         disable_progress_bar()
 
 
-def cannot_be_loaded(name: str, parameter: str, error: Exception) -> UserError:
-    """Return the error that says why a model that is there is none, and how to get one."""
-    import torch
+@contextmanager
+def loading(name: str, folder: Path, parameter: str) -> Iterator[None]:
+    """Say in one sentence why a model that is there is none, and how to get one.
 
-    reason = str(error).strip().split("\n")[0]
-    full = isinstance(error, torch.OutOfMemoryError)
-    remedy = "free memory there" if full else _how_to_get(name)
-    return UserError(f"{parameter} {name!r} could not be loaded ({reason}); {remedy}")
+    Args:
+        name: as `model_folder` takes it.
+        folder: what `model_folder` returned.
+        parameter: what named it, for the message.
+
+    Raises:
+        UserError: a file of it is broken or cut short, or memory is too small for it.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    broken = (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+    try:
+        yield
+    except Exception as error:
+        # The library tokenizers raises Exception itself.
+        if not isinstance(error, broken) and type(error) is not Exception:
+            raise
+        if isinstance(error, torch.OutOfMemoryError):
+            reason, remedy = str(error).strip().split("\n")[0], "free memory there"
+        else:
+            reason, remedy = _reason(folder, error), _how_to_get(name)
+        raise UserError(
+            f"{parameter} {name!r} could not be loaded from {folder} ({reason}); {remedy}"
+        ) from error
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    """Return what is wrong with a model's files: what libraries say of a pointer misleads."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    read = sorted(filter_repo_objects(names, ignore_patterns=_NOT_READ))
+    pointers = [name for name in read if _is_pointer(folder / name)]
+    if pointers:
+        return f"Git LFS did not fetch {', '.join(pointers)}"
+    said = str(error).strip().split("\n")[0].partition(". ")[0].rstrip(".:")
+    return said or "a file ends too soon"
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:  # Which is then what the library says.
+        return False
 
 
 def _from_hub(name: str, parameter: str) -> Path:

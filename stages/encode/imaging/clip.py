@@ -10,11 +10,7 @@ from stages.core.determinism import precision_of, torch_device, torch_dtype
 from stages.core.log import UserError
 from stages.core.params import Pictures
 from stages.encode.encoders.base import weights_hash
-from stages.encode.encoders.weights import (
-    cannot_be_loaded,
-    model_folder,
-    silent_off_terminals,
-)
+from stages.encode.encoders.weights import loading, model_folder, silent_off_terminals
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,8 +27,8 @@ class ClipEncoder:
         """Load the model, on CUDA where it is there.
 
         Raises:
-            UserError: it is neither a folder nor in the local cache nor to be downloaded, or it
-                reads no images.
+            UserError: it is neither a folder nor in the local cache nor to be downloaded, a file of
+                it is broken, or it reads no images.
         """
         device = torch_device()
         dtype = torch_dtype(precision_of(params.precision, device))
@@ -65,10 +61,8 @@ def _load(name: str, dtype: Any, device: str) -> Any:
 
     silent_off_terminals()
     folder = model_folder(name, "pictures.model")
-    try:
+    with loading(name, folder, "pictures.model"):
         model = SentenceTransformer(str(folder), device=device, model_kwargs={"dtype": dtype})
-    except (OSError, ValueError) as error:
-        raise cannot_be_loaded(name, "pictures.model", error) from error
     if "image" not in model.modalities:
         raise UserError(
             f"pictures.model {name!r} reads {', '.join(map(str, model.modalities))} and no images; "

@@ -184,6 +184,11 @@ def main(
             "labelled in each review's own language and in English; let it be null or en"
         )
     reviews = read_labelled(labelled_file)[PARTS[part]]
+    if not reviews:
+        raise UserError(
+            f"{labelled_file} holds one review, and --part {part} is every other one from the "
+            "second on; label more of them, or choose another part"
+        )
     scored = {}
     for name in dict.fromkeys(backend or [params.keywords.backend]):
         for label, settings in _variants(name, prompt or [], params.keywords).items():

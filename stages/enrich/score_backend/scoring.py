@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stages.core import metrics
 from stages.core.log import UserError
 from stages.enrich.text.languages import LANGUAGES, stemmer, stop_words
+from stages.enrich.text.lines import has_characters
 
 LABELLED = Path(__file__).with_name("reviews.jsonl")
 """Reviews written for this purpose, with the keywords that a careful reader would note."""
@@ -45,10 +46,15 @@ def read_labelled(path: Path = LABELLED) -> list[LabelledReview]:
     """Return the labelled reviews of a JSON Lines file, in its order.
 
     Raises:
-        UserError: a line is no labelled review, or of a language without a stemmer.
+        UserError: the file cannot be read or holds no review; or a line is no labelled review, has
+            the id of another one, no text, or a language without a stemmer.
     """
-    reviews = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    reviews: list[LabelledReview] = []
+    lines: dict[str, int] = {}
+    # Not `splitlines`: texts may hold U+2028, which JSON leaves as it is.
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             review = LabelledReview.model_validate_json(line)
         except ValidationError as error:
@@ -60,8 +66,29 @@ def read_labelled(path: Path = LABELLED) -> list[LabelledReview]:
                 f"{path}:{number}: language {review.language!r} is none of "
                 f"{', '.join(LANGUAGES)}; choose one of them"
             )
+        if not pl.select(has_characters(pl.lit(review.text))).item():
+            raise UserError(f"{path}:{number}: text is blank; write the review's text there")
+        if lines.setdefault(review.id, number) != number:
+            raise UserError(
+                f"{path}:{number}: id {review.id!r} is that of line {lines[review.id]}; "
+                "give each review an id of its own"
+            )
         reviews.append(review)
+    if not reviews:
+        raise UserError(f"{path} holds no review; write one a line, labelled, as JSON")
     return reviews
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); correct the name of the labelled reviews"
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
 
 
 def normal_forms(phrase: str, language: str) -> set[tuple[str, ...]]:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from stages.core.log import UserError
 from stages.core.params import Encoder, Pictures
 from stages.encode.encoders import load_encoder
 from stages.encode.encoders.sentence_transformers import load_model
-from stages.encode.encoders.weights import cannot_be_loaded, model_folder
+from stages.encode.encoders.weights import loading, model_folder
 from stages.encode.imaging.base import make_encoder
 from tests.encode.tiny_models import settings
 
@@ -29,6 +30,8 @@ ROOT = Path(__file__).parent.parent.parent.parent
 def open_model(kind: str, name: str) -> object:
     if kind == "clip":
         return make_encoder(Pictures(encoder="clip", model=name))
+    if kind == "tuning":
+        return load_model(Encoder.model_validate({"kind": "bge_m3", "model": name}))
     return load_encoder(Encoder.model_validate({"kind": kind, "model": name}))
 
 
@@ -54,9 +57,12 @@ def test_an_empty_folder(kind: str, tmp_path: Path) -> None:
 def test_a_gpu_without_room_for_a_model_is_no_reason_to_fetch_it_again() -> None:
     import torch
 
-    full = torch.OutOfMemoryError("CUDA out of memory.\nSee more")
-    assert str(cannot_be_loaded("mine", "encoder.model", full)) == (
-        "encoder.model 'mine' could not be loaded (CUDA out of memory.); free memory there"
+    folder = Path("mine")
+    with pytest.raises(UserError) as told, loading("mine", folder, "encoder.model"):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nSee more")
+    assert str(told.value) == (
+        "encoder.model 'mine' could not be loaded from mine (CUDA out of memory.); "
+        "free memory there"
     )
 
 
@@ -77,6 +83,96 @@ def test_a_folder_without_weights(kind: str, bge_m3: Path, clip: Path, tmp_path:
     with pytest.raises(UserError, match="could not be loaded") as told:
         open_model(kind, str(folder))
     assert "\n" not in str(told.value)
+
+
+def pointer(path: Path) -> None:
+    """What a clone without Git LFS leaves in place of a file."""
+    path.write_text(
+        "version https://git-lfs.github.com/spec/v1\n"
+        f"oid sha256:{'5' * 64}\nsize {path.stat().st_size}\n"
+    )
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def as_pickle(folder: Path) -> None:
+    """Keep the weights as BGE-M3 is published, in pytorch_model.bin."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+MADE = {"sentence_transformers": "bert", "tuning": "bge_m3"}
+"""Models by what opens them, where the names differ."""
+FILES = [
+    *(("bge_m3", file) for file in ("colbert_linear.pt", "sparse_linear.pt", "pytorch_model.bin")),
+    *((kind, "model.safetensors") for kind in (*KINDS, "tuning")),
+    *((kind, "tokenizer.json") for kind in (*KINDS, "tuning")),
+]
+
+
+@pytest.mark.parametrize("breaking", [pointer, half, empty])
+@pytest.mark.parametrize(("kind", "file"), FILES)
+def test_a_broken_file(
+    breaking: Callable[[Path], None],
+    kind: str,
+    file: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    model = request.getfixturevalue(MADE.get(kind, kind))
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    if file == "pytorch_model.bin":
+        as_pickle(folder)
+    breaking(folder / file)
+    with pytest.raises(UserError) as told:
+        open_model(kind, str(folder))
+    said = str(told.value)
+    begin = f"{parameter(kind)} {str(folder)!r} could not be loaded from {folder} ("
+    assert said.startswith(begin)
+    assert "run `hf download NAME --local-dir FOLDER`, copy FOLDER here and name it" in said
+    reason = said.removeprefix(begin).partition("); ")[0]
+    assert reason
+    assert ". " not in reason
+    assert "\n" not in said
+    assert breaking is not pointer or reason == f"Git LFS did not fetch {file}"
+
+
+@pytest.mark.parametrize("breaking", [pointer, half, empty])
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_broken_file_of_a_static_model(
+    breaking: Callable[[Path], None], file: str, static: Path, tmp_path: Path
+) -> None:
+    """Its tokenizer is of the library tokenizers, which raises Exception itself."""
+    folder = Path(shutil.copytree(static, tmp_path / "model"))
+    breaking(folder / file)
+    with pytest.raises(UserError, match=f"could not be loaded from {folder} ") as told:
+        load_model(settings(folder))
+    assert "\n" not in str(told.value)
+
+
+def test_a_pointer_that_is_not_read_is_not_blamed(bert: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bert, tmp_path / "model"))
+    (folder / "model.onnx").touch()
+    pointer(folder / "model.onnx")
+    load_model(settings(folder))
+    half(folder / "model.safetensors")
+    with pytest.raises(UserError, match="could not be loaded") as told:
+        load_model(settings(folder))
+    assert "Git LFS" not in str(told.value)
+
+
+def test_an_error_of_the_program_is_no_broken_file(bert: Path) -> None:
+    with pytest.raises(TypeError, match="of ours"), loading("mine", bert, "encoder.model"):
+        raise TypeError("of ours")
 
 
 @pytest.mark.parametrize(
