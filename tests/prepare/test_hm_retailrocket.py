@@ -156,6 +156,27 @@ def test_article_files_complete_each_other(shops: Path) -> None:
     ]
 
 
+def test_articles_and_ages_that_are_written_as_floats(shops: Path) -> None:
+    expected = read(shops, "hm")
+    (shops / "articles.csv").unlink()
+    (shops / "customers.csv").unlink()
+    (shops / "transactions_train.csv").unlink()
+    number = pl.col("article_id").cast(pl.Float64)
+    pl.read_csv(ARTICLES.encode(), infer_schema=False).with_columns(number).write_parquet(
+        shops / "articles.parquet"
+    )
+    pl.read_csv(TRANSACTIONS.encode(), infer_schema=False).with_columns(number).write_parquet(
+        shops / "sold.parquet"
+    )
+    age = pl.col("age").cast(pl.Float64).fill_null(float("nan"))
+    pl.read_csv(CUSTOMERS.encode(), infer_schema=False).with_columns(age).write_parquet(
+        shops / "who.parquet"
+    )
+    found = read(shops, "hm", hm={"transactions": ["sold.parquet"], "customers": ["who.parquet"]})
+    for table in ("items", "users", "events"):
+        assert getattr(found, table).equals(getattr(expected, table)), table
+
+
 def test_customers_who_bought_have_what_is_known_of_them(shops: Path) -> None:
     found = read(shops, "hm")
     assert found.users.rows() == [
@@ -211,6 +232,24 @@ def test_what_changes_in_time_is_no_part_of_the_items(shops: Path) -> None:
     assert found.items["item_id"].to_list() == ["rr_318965", "rr_355908", "rr_460429"]
     assert found.items.columns == [*tables.ITEMS.columns, "part"]
     assert found.items["categories"].list.len().sum() == 0
+
+
+def test_visits_and_the_tree_in_floats_are_as_in_text(shops: Path) -> None:
+    expected = read(shops, "retailrocket")
+    (shops / "events.csv").unlink()
+    (shops / "category_tree.csv").unlink()
+    gaps = pl.all().cast(pl.Float64).fill_null(float("nan"))
+    tree = pl.read_csv(TREE.encode()).with_columns(gaps)
+    tree.write_parquet(shops / "tree.parquet")
+    ids = pl.col("visitorid", "itemid", "transactionid").cast(pl.Float64).fill_null(float("nan"))
+    pl.read_csv(EVENTS.encode()).with_columns(ids).write_parquet(shops / "events.parquet")
+    found = read(
+        shops,
+        "retailrocket",
+        retailrocket={"events": ["events.parquet"], "category_tree": ["tree.parquet"]},
+    )
+    for table in ("items", "events", "properties"):
+        assert getattr(found, table).equals(getattr(expected, table)), table
 
 
 def test_hashed_properties_are_read_by_their_number(shops: Path) -> None:

@@ -158,6 +158,25 @@ def test_a_bad_row_is_named_or_left_out(tmp_path: Path, name: str, row: str, sai
         assert getattr(found, table).equals(getattr(good, table))
 
 
+def test_ids_in_floats(tmp_path: Path) -> None:
+    log = {"ts": [1, 2], "uid": [7.0, 8.0], "iid": [1.0, float("nan")], "label": [1, 1]}
+    pl.DataFrame(log).write_parquet(tmp_path / "shop.parquet")
+    tags = {"iid": [1.0], "itag1": ["a"], "itag2": ["b"], "itag3": ["c"]}
+    pl.DataFrame(tags).write_parquet(tmp_path / "items.parquet")
+    options: dict[str, Any] = {
+        "log": ["shop.parquet"],
+        "item_features": ["items.parquet"],
+        "user_features": [],
+        "header": True,
+    }
+    with pytest.raises(UserError, match=r"parquet:2: column 'iid' is empty, expected an id"):
+        read(tmp_path, **options)
+    found = read(tmp_path, on_bad_row="skip", **options)
+    assert found.events.select("user_id", "item_id").rows() == [("hf_7", "hf_1")]
+    assert found.items.select("item_id", "itag1").rows() == [("hf_1", "a")]
+    assert found.bad_rows == 1
+
+
 def test_a_log_without_a_click_is_refused(tmp_path: Path) -> None:
     write(tmp_path, f"1507227017864,{U},{A},0\n")
     with pytest.raises(UserError, match=r"shop\.dat: no click among 1 rows"):

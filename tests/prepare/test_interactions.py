@@ -134,6 +134,127 @@ def test_a_bad_part_of_a_list_is_named_by_its_row(tmp_path: Path) -> None:
         read(tmp_path, columns=columns)
 
 
+@pytest.mark.parametrize("array", [False, True])
+def test_lists_of_one_length_and_those_that_are_not(tmp_path: Path, array: bool) -> None:
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    log = {"who": [7, 8], "what": [["1", "2"], ["3"]], "at": [[10, 20], [30, 40]]}
+    kinds = {"at": pl.Array(pl.Int64, 2)} if array else {}
+    pl.DataFrame(log, schema_overrides=kinds).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(UserError, match="on_bad_row") as refused:
+        read(tmp_path, columns=columns)
+    said = "lists of 1 and 2 parts in columns 'what', 'at', expected as many in each"
+    assert f"{tmp_path / 'log.parquet'}:2: {said}" in str(refused.value)
+    found = read(tmp_path, columns=columns, on_bad_row="skip")
+    assert found.events["item_id"].to_list() == ["in_1", "in_2"]
+    assert found.bad_rows == 1
+
+
+def test_lists_of_no_parts_beside_others(tmp_path: Path) -> None:
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    log = {"who": [7, 8, 9], "what": [[1], [], None], "at": [[10], [], [30]]}
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(UserError, match=r"parquet:3: lists of no and 1 parts in columns 'what'"):
+        read(tmp_path, columns=columns)
+    assert read(tmp_path, columns=columns, on_bad_row="skip").rows == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind"),
+    [
+        ([{"a": 1}, {"a": 2}], "Struct({'a': Int64})"),
+        ([[[1]], [[2]]], "List(List(Int64))"),
+        ([[{"a": 1}], [{"a": 2}]], "List(Struct({'a': Int64}))"),
+    ],
+)
+@pytest.mark.parametrize("of_items", [False, True])
+def test_ids_within_ids_are_refused(
+    tmp_path: Path, ids: list[Any], kind: str, of_items: bool
+) -> None:
+    times = {"who": [7, 8], "at": [10, 20]}
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    nested = pl.DataFrame({"what": ids} | times)
+    good = pl.DataFrame({"what": ["1", "2"]} | times)
+    (good if of_items else nested).write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "said").mkdir()
+    (nested if of_items else good).write_parquet(tmp_path / "said" / "items.parquet")
+    items = [{"file": "said/items.parquet", "columns": {"item_id": "what"}}]
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, columns=columns, items=items, on_bad_row="skip")
+    file = tmp_path / ("said/items.parquet" if of_items else "log.parquet")
+    parameter = "ingest.interactions" + ".items" * of_items
+    said = str(refused.value)
+    assert said.startswith(f"{file}: column 'what' is of type {kind}, expected text, numbers or")
+    assert f"name another in the columns of {parameter}, or" in said
+
+
+@pytest.mark.parametrize("kind", [pl.Float32, pl.Float64])
+def test_whole_floats_are_ids_and_none_is_a_missing_one(
+    tmp_path: Path, kind: type[pl.DataType]
+) -> None:
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    ids = [1.0, float("nan"), None, 1000.0]
+    log = {"who": ids[::-1], "what": ids, "at": [10, 20, 30, 40]}
+    pl.DataFrame(log, schema_overrides={"who": kind, "what": kind}).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    (tmp_path / "said").mkdir()
+    said = pl.DataFrame({"id": ids, "name": list("abcd")}, schema_overrides={"id": kind})
+    said.write_parquet(tmp_path / "said" / "items.parquet")
+    options: dict[str, Any] = {
+        "columns": columns,
+        "items": about("said/items.parquet", title="name"),
+    }
+    with pytest.raises(UserError, match=r"parquet:2: column 'who' is empty, expected an id"):
+        read(tmp_path, **options)
+    found = read(tmp_path, on_bad_row="skip", **options)
+    assert found.events.select("user_id", "item_id").sort("item_id").rows() == [
+        ("in_1000", "in_1"),
+        ("in_1", "in_1000"),
+    ]
+    assert found.items.select("item_id", "title").rows() == [("in_1", "a"), ("in_1000", "d")]
+    assert found.bad_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "below"),
+    [
+        (1.5, pl.Float64, 2**53),
+        (float("inf"), pl.Float64, 2**53),
+        # Beyond it neighbours are one float.
+        (2.0**53, pl.Float64, 2**53),
+        (18292817638588633000.0, pl.Float64, 2**53),
+        (2.0**24, pl.Float32, 2**24),
+    ],
+)
+def test_floats_that_are_no_ids_are_named_or_left_out(
+    tmp_path: Path, wrong: float, kind: type[pl.DataType], below: int
+) -> None:
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    log = {"who": ["u", "v"], "what": [below - 1, wrong], "at": [10, 20]}
+    pl.DataFrame(log, schema_overrides={"what": kind}, strict=False).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, columns=columns)
+    said = f"{wrong!r}, expected an id, which as a float is a whole number below {below};"
+    assert f"log.parquet:2: column 'what' is {said}" in str(refused.value)
+    found = read(tmp_path, columns=columns, on_bad_row="skip")
+    assert found.events["item_id"].to_list() == [f"in_{below - 1}"]
+    assert found.bad_rows == 1
+
+
+def test_bytes_that_are_no_text_are_named_or_left_out(tmp_path: Path) -> None:
+    columns = {k: v for k, v in COLUMNS.items() if k != "event"}
+    log = {"who": ["u", "v", "w"], "what": ["café".encode(), b"x", b"\xff"], "at": [1, 2, 3]}
+    pl.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    said = r"log\.parquet:3: column 'what' is b'\\xff', expected text in UTF-8; correct"
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, columns=columns)
+    found = read(tmp_path, columns=columns, on_bad_row="skip")
+    assert found.events["item_id"].to_list() == ["in_café", "in_x"]
+    assert (found.bad_rows, found.rows) == (1, 3)
+
+
 def test_a_column_of_any_name_may_stand_beside_those_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("row,who,what,at,did\n1,7,i,1000,view\n")
     assert read(tmp_path).events["item_id"].to_list() == ["in_i"]
@@ -175,6 +296,78 @@ def test_what_is_said_of_items(tmp_path: Path) -> None:
         ("in_i0", "Soap", "Alba", ["soap", "bar", "oil"]),
         ("in_i1", "Oil", None, []),
         ("in_i9", "Balm", "Burt", []),
+    ]
+
+
+def about(file: str, **columns: str) -> list[dict[str, Any]]:
+    return [{"file": file, "columns": {"item_id": "id"} | columns}]
+
+
+def test_an_item_is_the_same_in_the_log_and_in_what_is_said_of_it(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu, 5 ,1000\n")
+    (tmp_path / "said.txt").write_text("id,name\n  5,Soap\n")
+    found = read(tmp_path, columns={}, items=about("said.txt", title="name"))
+    assert found.items.select("item_id", "title").rows() == [("in_5", "Soap")]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "said"),
+    [
+        ("   ,Oil,bar", ["title"], "column 'id' is '   ', expected an id"),
+        (",Oil,bar", ["title"], "column 'id' is empty, expected an id"),
+        ("i1,Soap,soap", ["title"], "column 'id' is 'i1', expected one row for each"),
+        (" i1 ,Oil,bar", ["title"], "column 'id' is ' i1 ', expected one row for each"),
+        (",Oil,bar", ["title", "categories"], "column 'id' is empty, expected an id"),
+        (
+            "i1,Soap,soap",
+            ["title", "categories"],
+            "column 'id' is 'i1', expected one row for each and its 'kind'",
+        ),
+        (
+            "i1,Oil,bar",
+            ["title", "categories"],
+            "column 'name' is 'Oil', expected what the item's first row says",
+        ),
+    ],
+)
+def test_a_row_about_no_item_or_one_again_is_named_or_left_out(
+    tmp_path: Path, row: str, columns: list[str], said: str
+) -> None:
+    names = {"title": "name", "categories": "kind"}
+    items = about("said.txt", **{name: names[name] for name in columns})
+    (tmp_path / "log.csv").write_text(LOG)
+    rows = "id,name,kind\ni1,Soap,soap\ni2,,oil\n"
+    (tmp_path / "said.txt").write_text(rows)
+    expected = read(tmp_path, items=items).items
+    (tmp_path / "said.txt").write_text(rows + row + "\n")
+    with pytest.raises(UserError, match="on_bad_row") as refused:
+        read(tmp_path, items=items)
+    assert f"{tmp_path / 'said.txt'}:4: {said}" in str(refused.value)
+    found = read(tmp_path, items=items, on_bad_row="skip")
+    assert found.items.equals(expected)
+    assert (found.bad_rows, found.rows) == (1, 5)
+
+
+def test_of_what_several_files_say_of_an_item_the_first_counts(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "said1.txt").write_text("id,name\ni1,\ni2,Oil\n")
+    (tmp_path / "said2.txt").write_text("id,name\ni1,Soap\ni2,Balm\n")
+    found = read(tmp_path, items=about("said*.txt", title="name"))
+    known = found.items.filter(pl.col("item_id").str.starts_with("in_i"))
+    assert known.select("item_id", "title").rows() == [("in_i1", "Soap"), ("in_i2", "Oil")]
+    assert found.bad_rows == 0
+
+
+def test_categories_in_lists_are_of_one_row(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    said = {"id": ["i1", "i2"], "name": ["Soap", "Oil"], "kind": [[], ["a", "b", "a"]]}
+    (tmp_path / "said").mkdir()
+    pl.DataFrame(said).write_parquet(tmp_path / "said" / "items.parquet")
+    items = about("said/items.parquet", title="name", categories="kind")
+    found = read(tmp_path, items=items).items.filter(pl.col("item_id").str.starts_with("in_i"))
+    assert found.select("item_id", "title", "categories").rows() == [
+        ("in_i1", "Soap", []),
+        ("in_i2", "Oil", ["a", "b"]),
     ]
 
 

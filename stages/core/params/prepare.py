@@ -54,7 +54,7 @@ class Columns(Section):
 
 
 class ItemFile(Section):
-    """A file that says something of items, one or more rows an item."""
+    """A file that says something of items: one row an item, or one for each of its categories."""
 
     file: str
     columns: dict[Literal["item_id", "title", "description", "categories", "brand", "price"], str]

@@ -1,6 +1,6 @@
 """CSV and parquet files by their columns' names; a row that does not fit is named or left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from stages.core import tables
 from stages.core.log import UserError, get_logger
 from stages.prepare.sources.csv_files import check_is_utf8, long_rows, scan_csv
 from stages.prepare.sources.json_lines import BadRows
+from stages.prepare.sources.parquet_files import ROW, check_kinds, flat
 
 log = get_logger(__name__)
 
@@ -21,8 +22,8 @@ EARLY = datetime(1995, 1, 1, tzinfo=UTC)
 """A log that ends before was hardly of the web; its times may be seconds read as milliseconds."""
 SHOWN_NAMES, SHOWN_CHARS = 40, 60
 """Columns that a message names at the most, and characters of each."""
-ROW = "row of the file"
-"""The column that holds a row's place in its file, from 1; no file's own is called so."""
+EXACT_BITS: dict[type[pl.DataType], int] = {pl.Float16: 11, pl.Float32: 24, pl.Float64: 53}
+"""A float of so many bits holds every whole number below two to their power."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +52,36 @@ def read_columns(
     header: bool = True,
     optional: bool = False,
     only: pl.Expr | None = None,
+    keep_empty: bool = False,
 ) -> pl.DataFrame:
     """Read the columns that are named, by our names; text as it stands, so that ids stay exact.
 
     Args:
-        path: CSV, also compressed, or parquet. A list is a row for each of what is in it.
+        path: CSV, also compressed, or parquet. A list is a row for each of what is in it; what is
+            not a number (NaN) is none.
         named: our names to the file's; `column_0` and so on in a file without a header.
         parameter: where the columns are given, for messages.
-        bad: counts rows of more fields than the first has, or refuses them.
+        bad: counts rows of more fields than the first has, of lists that are not of one length,
+            or of bytes that are not UTF-8, or refuses them.
         separator: between columns of CSV.
         header: whether the first line of CSV names the columns.
         optional: a column that is not there is left out, but for the first.
         only: which rows are read, over our names.
+        keep_empty: an empty list is a row too, in which there is nothing.
 
     Returns:
         `ROW`, then the columns.
 
     Raises:
-        UserError: the file cannot be read, a column is missing, or `bad` refuses a row.
+        UserError: the file cannot be read, a column is missing or holds neither text nor numbers
+            nor lists of them, or `bad` refuses a row.
     """
     is_csv = path.suffix != ".parquet"
     try:
         scan = scan_csv(path, separator, header) if is_csv else pl.scan_parquet(path, glob=False)
         scan = scan.with_row_index(ROW, 1 + (header and is_csv))
         found = _named_columns(path, scan, named, parameter, optional)
+        check_kinds(path, scan.collect_schema(), found, parameter)
         try:
             rows = _selected(scan, found, only).collect()
         except pl.exceptions.ComputeError:
@@ -91,8 +98,7 @@ def read_columns(
         raise UserError(
             f"{path} cannot be read ({reason}); correct the file or its name"
         ) from error
-    lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
-    return rows.explode(lists) if lists else rows
+    return flat(path, rows, found, bad, keep_empty)
 
 
 def _named_columns(
@@ -130,7 +136,7 @@ def good_rows(
     columns: Mapping[str, Column],
     bad: BadRows,
     named: Mapping[Any, str] | None = None,
-    unique: str | None = None,
+    unique: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Return what becomes of the rows that fit; the others are named to `bad`.
 
@@ -140,7 +146,7 @@ def good_rows(
         columns: what becomes of a row, by name.
         bad: counts rows, or refuses them.
         named: our names to the file's, for messages.
-        unique: a column of which each value stands once in the file; the first row counts.
+        unique: columns of ours whose values stand once together in the file; the first row counts.
 
     Raises:
         UserError: `bad` refuses a row.
@@ -167,10 +173,14 @@ def good_rows(
         name = next(name for name in columns if unfit[name][place])
         refuse(place, columns[name].raw, columns[name].expected)
     good = ~wrong
-    if unique is not None:
-        again = good & ~rows[unique].is_first_distinct()
+    if unique:
+        # The parts of a list are one row of the file, and no repetition.
+        first = pl.col(ROW).first().over(unique)
+        again = good & rows.with_columns(raw[ROW]).select(pl.col(ROW) != first).to_series()
+        raws = [columns[name].raw for name in unique]
+        each = "one row for each" + "".join(f" and its {theirs.get(n, n)!r}" for n in raws[1:])
         for place in again.arg_true():
-            refuse(place, columns[unique].raw, "one row for each")
+            refuse(place, raws[0], each)
         good &= ~again
     return rows.filter(good)
 
@@ -184,6 +194,38 @@ def text(column: str) -> pl.Expr:
 def prefixed(prefix: str, value: pl.Expr) -> pl.Expr:
     """An id of ours."""
     return pl.concat_str(pl.lit(prefix), value)
+
+
+def id_text(column: str, kind: pl.DataType) -> pl.Expr:
+    """The text of a column of ids: of floats, that of the whole numbers that they hold exactly.
+
+    Whole numbers are floats where some are missing, as pandas writes them; other floats are null.
+
+    Args:
+        column: its name.
+        kind: its type.
+    """
+    if not kind.is_float():
+        return text(column)
+    number = pl.col(column)
+    exact = (number == number.round()) & (number.abs() < 2 ** EXACT_BITS[type(kind)])
+    return pl.when(exact).then(number.cast(pl.Int64, strict=False).cast(pl.String))
+
+
+def id_column(raw: pl.DataFrame, column: str, prefix: str = "", optional: bool = False) -> Column:
+    """What becomes of a column of ids.
+
+    Args:
+        raw: what `read_columns` gave.
+        column: its name.
+        prefix: before an id of ours.
+        optional: whether it may be empty.
+    """
+    kind = raw.schema[column]
+    expected = "an id"
+    if kind.is_float():
+        expected += f", which as a float is a whole number below {2 ** EXACT_BITS[type(kind)]}"
+    return Column(column, prefixed(prefix, id_text(column, kind)), expected, optional)
 
 
 def time(column: str, kind: pl.DataType, unit: str) -> pl.Expr:

@@ -13,6 +13,8 @@ from stages.prepare.sources import Ingested
 from stages.prepare.sources.delimited import (
     Column,
     good_rows,
+    id_column,
+    id_text,
     number,
     prefixed,
     read_columns,
@@ -106,14 +108,14 @@ def _article() -> pl.Expr:
     return pl.col("item_id").str.strip_prefix(PREFIX)
 
 
-def _article_id() -> Column:
+def _article_id(raw: pl.DataFrame) -> Column:
     """Ten digits, of which a file of numbers has lost the leading zero."""
-    digits = text("article_id").str.extract(r"^([0-9]{1,10})$").str.zfill(10)
+    digits = (
+        id_text("article_id", raw.schema["article_id"])
+        .str.extract(r"^([0-9]{1,10})$")
+        .str.zfill(10)
+    )
     return Column("article_id", prefixed(PREFIX, digits), "up to ten digits")
-
-
-def _user_id() -> Column:
-    return Column("customer_id", prefixed(PREFIX, text("customer_id")), "an id")
 
 
 def _transactions(path: Path, bad: BadRows) -> pl.DataFrame:
@@ -121,8 +123,8 @@ def _transactions(path: Path, bad: BadRows) -> pl.DataFrame:
     names = ("customer_id", "article_id", "t_dat", "price", "sales_channel_id")
     raw = _read(path, names, "transactions", bad)
     columns = {
-        "user_id": _user_id(),
-        "item_id": _article_id(),
+        "user_id": id_column(raw, "customer_id", PREFIX),
+        "item_id": _article_id(raw),
         "timestamp": Column(
             "t_dat",
             time("t_dat", raw.schema["t_dat"], "day"),
@@ -149,10 +151,10 @@ def _articles(path: Path, bad: BadRows) -> pl.DataFrame:
     )
     ours = {"title": "prod_name", "description": "detail_desc"}
     ours |= {name: name for name in (*CATEGORIES, *ATTRIBUTES)}
-    columns = {"item_id": _article_id()} | {
+    columns = {"item_id": _article_id(raw)} | {
         name: Column(theirs, text(theirs), "text", optional=True) for name, theirs in ours.items()
     }
-    rows = good_rows(path, raw, columns, bad, unique="item_id")
+    rows = good_rows(path, raw, columns, bad, unique=["item_id"])
     path_down = pl.concat_list(CATEGORIES).list.drop_nulls()
     return rows.select(
         "item_id",
@@ -169,7 +171,7 @@ def _customers(path: Path, bad: BadRows) -> pl.DataFrame:
     raw = _read(path, names, "customers", bad)
     age = number("age")
     columns = {
-        "user_id": _user_id(),
+        "user_id": id_column(raw, "customer_id", PREFIX),
         "age": Column(
             "age",
             pl.when(age.is_between(0, 120)).then(age).cast(pl.Int64),
@@ -178,7 +180,7 @@ def _customers(path: Path, bad: BadRows) -> pl.DataFrame:
         ),
         **{name: Column(name, text(name), "text", optional=True) for name in names[2:]},
     }
-    rows = good_rows(path, raw, columns, bad, unique="user_id")
+    rows = good_rows(path, raw, columns, bad, unique=["user_id"])
     return rows.select("user_id", "age", age_band("age").alias("age_band"), *names[2:])
 
 

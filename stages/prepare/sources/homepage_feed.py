@@ -12,7 +12,7 @@ from stages.prepare.sources.delimited import (
     Column,
     doubt_unit,
     good_rows,
-    prefixed,
+    id_column,
     read_columns,
     text,
     time,
@@ -98,8 +98,8 @@ def _log(path: Path, settings: HomepageFeed, bad: BadRows) -> pl.DataFrame:
     raw = read_columns(path, named, PARAMETER, bad, settings.separator, settings.header)
     click = tables.IMPRESSIONS.columns["click"]
     columns = {
-        "user_id": Column("uid", prefixed(PREFIX, text("uid")), "an id"),
-        "item_id": Column("iid", prefixed(PREFIX, text("iid")), "an id"),
+        "user_id": id_column(raw, "uid", PREFIX),
+        "item_id": id_column(raw, "iid", PREFIX),
         "timestamp": Column(
             "ts",
             time("ts", raw.schema["ts"], settings.time_unit),
@@ -120,10 +120,10 @@ def _tags(
     """Read an id of ours, named `key`, and the tags behind it, as text."""
     named = _named(names, settings)
     raw = read_columns(path, named, PARAMETER, bad, settings.separator, settings.header)
-    columns = {key: Column(names[0], prefixed(PREFIX, text(names[0])), "an id")} | {
+    columns = {key: id_column(raw, names[0], PREFIX)} | {
         tag: Column(tag, text(tag), "text", optional=True) for tag in names[1:]
     }
-    return good_rows(path, raw, columns, bad, named, unique=key)
+    return good_rows(path, raw, columns, bad, named, unique=[key])
 
 
 def _named(names: tuple[str, ...], settings: HomepageFeed) -> dict[str, str]:

@@ -13,8 +13,9 @@ from stages.prepare.sources.delimited import (
     Column,
     doubt_unit,
     good_rows,
+    id_column,
+    id_text,
     number,
-    prefixed,
     read_columns,
     text,
     time,
@@ -27,6 +28,7 @@ from stages.prepare.sources.numbering import number_events
 log = get_logger(__name__)
 
 PREFIX = "in_"
+ITEMS = "ingest.interactions.items"
 
 
 def ingest(options: Ingest, folder: Path) -> Ingested:
@@ -77,8 +79,8 @@ def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
     known = [*settings.events_named, *get_args(Event)]
     did = text("event") if "event" in named else pl.lit(settings.event)
     columns = {
-        "user_id": Column("user", prefixed(PREFIX, text("user")), "an id"),
-        "item_id": Column("item", prefixed(PREFIX, text("item")), "an id"),
+        "user_id": id_column(raw, "user", PREFIX),
+        "item_id": id_column(raw, "item", PREFIX),
         "timestamp": Column("time", at, f"a time between 1970 and 2100 ({settings.time_unit})"),
         "event": Column(
             "event",
@@ -92,29 +94,43 @@ def _log(path: Path, settings: Interactions, bad: BadRows) -> pl.DataFrame:
 
 def _said(folder: Path, about: ItemFile, bad: BadRows) -> pl.DataFrame:
     """Read a file about items: item_id first, then the columns that it is said to have."""
-    parameter = "ingest.interactions.items"
-    paths = required_files(folder, [about.file], parameter)
-    raw = pl.concat(
-        [
-            read_columns(path, about.columns, parameter, bad, about.separator, about.header)
-            for path in paths
-        ]
+    paths = required_files(folder, [about.file], ITEMS)
+    return pl.concat([_of_items(path, about, bad) for path in paths])
+
+
+def _of_items(path: Path, about: ItemFile, bad: BadRows) -> pl.DataFrame:
+    """Read a file's good rows: one an item or, with categories, one for each of its categories."""
+    raw = read_columns(
+        path, about.columns, ITEMS, bad, about.separator, about.header, keep_empty=True
     )
-    columns = {"item_id": prefixed(PREFIX, pl.col("item_id").cast(pl.String))}
+    if "price" in about.columns:
+        raw = raw.with_columns(_prices(path, raw))
+    key = ["item_id"]
+    columns = {"item_id": id_column(raw, "item_id", PREFIX)}
     for name in about.columns:
+        value, expected = pl.col("price") if name == "price" else text(name), "text"
         if name == "categories":
-            columns[name] = text(name).str.split(about.list_separator).fill_null([])
-        elif name == "price":
-            columns[name] = number(name)
-        elif name != "item_id":
-            columns[name] = text(name)
-    if "price" in columns:
-        lost = raw.filter(text("price").is_not_null() & number("price").is_null())["price"]
-        if len(lost):
-            log.warning(
-                "%d prices in %s could not be read, such as %r; write 12.50",
-                len(lost),
-                about.file,
-                lost[0],
-            )
-    return raw.filter(pl.col("item_id").is_not_null()).select(**columns)
+            key.append(name)
+        elif "categories" in about.columns:
+            of_item = id_text("item_id", raw.schema["item_id"])
+            first = value.drop_nulls().first().over(of_item)
+            value, expected = pl.when(value == first).then(value), "what the item's first row says"
+        if name != "item_id":
+            columns[name] = Column(name, value, expected, optional=True)
+    rows = good_rows(path, raw, columns, bad, about.columns, unique=key)
+    split = pl.col("categories").str.split(about.list_separator).fill_null([])
+    return rows.with_columns(split) if "categories" in about.columns else rows
+
+
+def _prices(path: Path, raw: pl.DataFrame) -> pl.Series:
+    """Return the prices of a file; one that is no number is none."""
+    prices = raw.select(number("price"))["price"]
+    lost = raw.filter(text("price").is_not_null() & prices.is_null())["price"]
+    if len(lost):
+        log.warning(
+            "%d prices in %s could not be read, such as %r; write 12.50",
+            len(lost),
+            path.name,
+            lost[0],
+        )
+    return prices

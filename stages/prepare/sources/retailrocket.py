@@ -9,7 +9,7 @@ from stages.core.catalogue import JOINT
 from stages.core.log import UserError, get_logger
 from stages.core.params import Retailrocket
 from stages.prepare.sources import Ingested
-from stages.prepare.sources.delimited import Column, good_rows, prefixed, read_columns, text, time
+from stages.prepare.sources.delimited import Column, good_rows, id_column, read_columns, text, time
 from stages.prepare.sources.described import item_table
 from stages.prepare.sources.found import required_files
 from stages.prepare.sources.json_lines import BadRows
@@ -80,11 +80,11 @@ def category_paths(path: Path, bad: BadRows) -> list[tuple[str, str]]:
     named = {"category": "categoryid", "parent": "parentid"}
     raw = read_columns(path, named, f"{PARAMETER}.category_tree", bad)
     columns = {
-        "category": Column("category", text("category"), "an id"),
-        "parent": Column("parent", text("parent"), "an id", optional=True),
+        "category": id_column(raw, "category"),
+        "parent": id_column(raw, "parent", optional=True),
     }
     parents: dict[str, str | None] = dict(
-        good_rows(path, raw, columns, bad, named, unique="category").rows()
+        good_rows(path, raw, columns, bad, named, unique=["category"]).rows()
     )
     paths = []
     for category in parents:
@@ -111,15 +111,15 @@ def _events(path: Path, bad: BadRows) -> pl.DataFrame:
     raw = read_columns(path, named, f"{PARAMETER}.events", bad)
     kind = tables.EVENTS.columns["event"]
     columns = {
-        "user_id": Column("user", prefixed(PREFIX, text("user")), "an id"),
-        "item_id": Column("item", prefixed(PREFIX, text("item")), "an id"),
+        "user_id": id_column(raw, "user", PREFIX),
+        "item_id": id_column(raw, "item", PREFIX),
         "timestamp": _time(raw),
         "event": Column(
             "event",
             text("event").replace_strict(EVENTS, default=None, return_dtype=kind),
             f"one of {', '.join(EVENTS)}",
         ),
-        "transaction_id": Column("transaction", text("transaction"), "an id", optional=True),
+        "transaction_id": id_column(raw, "transaction", optional=True),
     }
     return good_rows(path, raw, columns, bad, named).with_columns(value=pl.lit(1.0))
 
@@ -130,7 +130,7 @@ def _properties(path: Path, names: list[str], bad: BadRows) -> pl.DataFrame:
     wanted = text("name").is_in(names) | text("name").is_null()
     raw = read_columns(path, named, f"{PARAMETER}.item_properties", bad, only=wanted)
     columns = {
-        "item_id": Column("item", prefixed(PREFIX, text("item")), "an id"),
+        "item_id": id_column(raw, "item", PREFIX),
         "timestamp": _time(raw),
         "name": Column("name", text("name"), "a property"),
         "value": Column("value", text("value"), "a value"),

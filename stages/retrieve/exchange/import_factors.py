@@ -25,11 +25,18 @@ def read_ids(path: Path) -> pl.DataFrame:
     """Read a map of numbers to ids: `number` (Int64) and `id`, sorted by id.
 
     Raises:
-        UserError: the file is missing or has other columns, or a number or an id stands twice.
+        UserError: the file is missing, is no CSV or has other columns, or a number or an id stands
+            twice.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; export the interactions again")
-    read = pl.read_csv(path, infer_schema=False)
+    try:
+        read = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
+        raise UserError(
+            f"{path} is no CSV of a number and an id a row ({str(error).splitlines()[0]}); export "
+            "the interactions again"
+        ) from None
     if read.width != 2:
         raise UserError(f"{path} has {read.width} columns, expected a number and an id")
     read.columns = ["number", "id"]

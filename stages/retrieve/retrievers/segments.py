@@ -45,14 +45,16 @@ class Segments:
             items: item_id and categories.
 
         Raises:
-            UserError: users have no such column.
+            UserError: users have no such column, or it is their id.
         """
         columns = [name for name in self._names if name != CATEGORY]
         users = pl.DataFrame({"user_id": []}, {"user_id": pl.String}) if users is None else users
-        if missing := [name for name in columns if name not in users.columns]:
+        known = [name for name in users.columns if name != "user_id"]
+        if wrong := [name for name in columns if name not in known]:
             raise UserError(
-                f"fit.popular.segments names {', '.join(missing)}, and users have "
-                f"{', '.join(users.columns[1:]) or 'no attributes'}; correct it in the params file"
+                f"fit.popular.segments names {', '.join(wrong)}, and users have "
+                f"{', '.join(known) or 'no attributes'}; it may name "
+                f"{', '.join([*known, CATEGORY])}: correct it in the params file"
             )
         of_user = users.select("user_id", pl.col(columns).cast(pl.String)).sort("user_id")
         category = pl.DataFrame(

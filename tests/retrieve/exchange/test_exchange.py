@@ -251,6 +251,8 @@ def test_wrong_factors_are_refused_by_row(tmp_path: Path, text: str, message: st
         ("item,item_id\n0,a\n1,a\n", "row 2: id 'a' is none or stands twice"),
         ("item,item_id\n0,a\nx,b\n", "row 3: number 'x' is none"),
         ("item\n0\n", "has 1 columns"),
+        ("", r"items\.csv is no CSV of a number and an id a row \(empty CSV\); export the"),
+        ("item,item_id\n0,a\n1,b,c\n", r"items\.csv is no CSV of a number and an id a row"),
     ],
 )
 def test_wrong_maps_are_refused(tmp_path: Path, text: str, message: str) -> None:

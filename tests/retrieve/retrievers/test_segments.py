@@ -98,3 +98,10 @@ def test_a_saved_one_gives_the_same(tmp_path: Path) -> None:
 def test_a_column_that_users_lack_is_named() -> None:
     with pytest.raises(UserError, match=r"fit.popular.segments names size, and users have age"):
         fitted(["size"])
+
+
+@pytest.mark.parametrize("segments", [["user_id"], ["age", "user_id"]])
+def test_a_user_s_id_is_no_segment(segments: list[str]) -> None:
+    said = r"segments names user_id, and users have age; it may name age, category: correct it"
+    with pytest.raises(UserError, match=said):
+        fitted(segments)
