@@ -11,7 +11,7 @@ from stages.core.storage import read_json
 RETRIEVAL = ("recall@1", "recall@10", "recall@50", "recall@100", "mrr")
 RANKING = ("ndcg@3", "ndcg@5", "ndcg@10", "mrr")
 COMPARED = {
-    "retrieval": ("recall@10", "mrr"),
+    "retrieval": ("recall@10", "recall@100", "mrr"),
     "ranking": ("mrr", "ndcg@5"),
     "over_best_retriever": ("ndcg@10",),
 }

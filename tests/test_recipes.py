@@ -1,5 +1,6 @@
 """Recipes: each is a whole params file, and the one in use is the sample."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def test_recipe_says_what_it_is_for_and_holds_every_section(recipe: Path) -> Non
 def test_recipe_for_real_data_holds_every_parameter(recipe: Path) -> None:
     written = yaml.safe_load(recipe.read_text("utf-8"))
     assert sorted(names(written)) == sorted(names(Params().model_dump()))
+
+
+@pytest.mark.parametrize("name", ["hm_retailrocket", "homepage_feed"])
+def test_weights_that_a_comment_shows_can_be_set(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "recipes" / f"{name}.yaml").read_text("utf-8")
+    commented = re.findall(r"^  # ((?:retrievers|weights): [\[{].*)$", text, re.MULTILINE)
+    shown = yaml.safe_load("\n".join(commented))
+    params = yaml.safe_load(text)
+    params["retrievers"] = shown.get("retrievers", params["retrievers"])
+    params["blend"]["weights"] = shown["weights"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    assert load_params(tmp_path / "params.yaml").blend.weights == shown["weights"]
 
 
 def test_params_file_is_the_sample_recipe() -> None:

@@ -67,6 +67,7 @@ def main(
     queries_file: Path = files.QUERIES,
     documents_file: Path = files.DOCUMENTS,
     blend_file: Path = files.BLEND,
+    blend_model: Path = files.BLEND_MODEL,
     scores_folder: Path = files.SCORES,
     rankers_folder: Path = files.RANKERS,
     metrics_folder: Path = files.METRICS,
@@ -82,6 +83,7 @@ def main(
     comparisons, lost = found["comparisons"], found["attribution"]
     best = content.best_ranker(ranking)
     split = content.split_in_words(read_json(cuts_file))
+    fusion = read_json(blend_model)
 
     test = tables.read(queries_file, tables.QUERIES).filter(split="test")
     drawn = examples.draw(test, params.report.examples, params.seed)
@@ -107,6 +109,8 @@ def main(
             "tables": content.tables(retrieval, ranking),
             "figures": content.figures(retrieval, ranking, comparisons, found["slices"], lost),
             "shortcomings": content.shortcomings(found["slices"]["test"], comparisons["test"]),
+            "blend": content.blend_in_words(fusion),
+            "tuned": fusion["origin"] == "tuned",
             "honest": content.honest(found["rank_slice"]),
             "learned": content.learned(
                 read_importances(rankers_folder, list(params.rankers)), points

@@ -77,6 +77,19 @@ def test_an_empty_file_of_parameters_is_the_defaults(tmp_path: Path) -> None:
             },
             "must be over 0",
         ),
+        (
+            {"blend": {"weights": {"bm25": 1, "dense": 1, "als": 1}}},
+            "blend.weights must name all of `retrievers` and nothing else; not among them: als, "
+            "without a weight: dense_base$",
+        ),
+        ({"blend": {"weights": {}}}, "blend: one of weights must be over 0; null has them tuned"),
+        (
+            {"retrievers": ["bm25"], "blend": {"weights": {"bm25": 0}}},
+            "blend: one of weights must be over 0",
+        ),
+        ({"blend": {"weights": {"bm25": -0.1}}}, r"blend\.weights\.bm25: .*or equal to 0"),
+        ({"blend": {"weights": {"bm25": float("nan")}}}, r"blend\.weights\.bm25: Input should be"),
+        ({"blend": {"weights": {"bm25": float("inf")}}}, r"blend\.weights\.bm25: Input should be"),
         ({"retrievers": ["sparse"]}, "'sparse' needs an encoder with lexical weights"),
         ({"encoder": {"multi_vector": True}}, "multi_vector needs kind bge_m3"),
         ({"encoder": {"kind": "sentence_transformers"}}, "needs a model"),

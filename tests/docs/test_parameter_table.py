@@ -54,6 +54,7 @@ def test_every_parameter_is_in_the_table_with_its_meaning() -> None:
         ("finetune.lr", "`2e-05`", "number > 0, ≤ 0.01"),
         ("embed.collection", "`beauty_products`", "text ≥ 3 characters"),
         ("pairs.max_pairs", "`null`", "integer ≥ 1 or `null`"),
+        ("blend.weights", "`null`", "a mapping to number ≥ 0, ≤ 1000000.0 or `null`"),
         ("bundle.ranker", "`best`", "`lightgbm`, `xgboost` or `best`"),
     ],
 )

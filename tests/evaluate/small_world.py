@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 import yaml
 
-from stages.core import catalogue, metrics, storage, tables
+from stages.core import catalogue, files, metrics, storage, tables
 from stages.core.params import Params
 from stages.enrich.documents import compose_windows
 from stages.prepare.split import leave_last_out
 from stages.prepare.splitting.properties import as_of_windows
 from stages.rank.features import FeatureProgram
+from stages.retrieve.blending.fusion import Fusion
 
 ITEMS, USERS, EVENTS, LISTED = 40, 30, 800, 16
 START = datetime(2023, 1, 1, tzinfo=UTC)
@@ -80,6 +81,8 @@ class World:
         for name, (frame, table) in named.items():
             tables.write(frame, data / f"{name}.parquet", table)
         storage.write_json(data / "split" / "cuts.json", self.cuts)
+        even = dict.fromkeys(RETRIEVERS, round(1 / len(RETRIEVERS), 6))
+        Fusion(self.params.blend.method, even).save(folder / files.BLEND_MODEL)
         text = yaml.safe_dump(self.params.model_dump(mode="json"))
         storage.write_text(folder / "params.yaml", text)
         return folder

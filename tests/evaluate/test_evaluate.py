@@ -274,11 +274,24 @@ def test_items_reviewed_alike_are_on_one_side() -> None:
 
 
 def test_best_single_retriever_is_by_valid_and_bm25_may_be_absent() -> None:
-    valid = {"dense": frame(**{"recall@10": [1.0, 0.0]}), "als": frame(**{"recall@10": [1.0, 1.0]})}
+    def valid_of(top: list[float], deep: list[float]) -> pl.DataFrame:
+        return frame(**{"recall@10": top, "recall@100": deep})
+
+    valid = {"dense": valid_of([1.0, 0.0], [1.0, 0.0]), "als": valid_of([1.0, 1.0], [1.0, 1.0])}
     pairs = measures.retriever_pairs(["dense", "als", "blend"], valid)
     assert pairs == [("blend", "als")]
-    alone = {"bm25": frame(**{"recall@10": [1.0]})}
+    alone = {"bm25": valid_of([1.0], [1.0])}
     assert measures.retriever_pairs(["bm25", "blend"], alone) == [("blend", "bm25")]
+
+
+def test_the_blend_is_held_against_who_is_best_in_the_depth_too() -> None:
+    valid = {
+        "popular": frame(**{"recall@10": [0.0], "recall@100": [0.1]}),
+        "als": frame(**{"recall@10": [0.6], "recall@100": [0.7]}),
+        "content": frame(**{"recall@10": [0.2], "recall@100": [0.9]}),
+    }
+    pairs = measures.retriever_pairs([*valid, "blend"], valid)
+    assert [other for one, other in pairs if one == "blend"] == ["als", "content", "popular"]
 
 
 def test_gauc_weighs_users_by_their_impressions() -> None:

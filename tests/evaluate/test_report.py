@@ -14,6 +14,7 @@ from stages.core import storage, tables
 from stages.core.log import UserError
 from stages.evaluate import audit, evaluate, report
 from stages.evaluate.page import charts, content, examples
+from stages.retrieve.blending.fusion import Fusion
 
 HOSTILE = "<script>alert('x')</script> & <b>bold</b>"
 
@@ -113,6 +114,8 @@ def test_what_users_wrote_is_text_and_never_markup(folder: Path, page: Page) -> 
 
 def test_it_holds_every_part(folder: Path, page: Page) -> None:
     said = " ".join(page.text)
+    assert "The blend joins by standardised scores; its weights were tuned on valid: " in said
+    assert "Weights of the blend, early stopping and the choice" in said
     for words in ("Limits", "Feature importance, lightgbm", "Fine-tuning the encoder"):
         assert words in said
     assert "On valid the tuned encoder is better by 0.100 (0.050 to 0.150)" in said
@@ -171,6 +174,8 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
                 found["slices"],
                 found["attribution"],
             ),
+            "blend": "",
+            "tuned": False,
             "shortcomings": ["als is not surely better than popular."],
             "honest": content.honest({"bm25": {}}),
             "learned": {},
@@ -191,6 +196,7 @@ def test_a_failed_check_is_shown_as_such(folder: Path, tmp_path: Path) -> None:
     assert '<span class="badge failed">fails</span>' in page
     assert "audit: 0 of 1 checks pass" in page
     assert "als is not surely better than popular." in page
+    assert "<li>Early stopping and the choice" in page
     assert "<b>This is no split by time: the data has no times" in page
 
 
@@ -257,6 +263,15 @@ def test_metrics_are_called_as_they_are_written() -> None:
     assert written == ["NDCG@5", "Recall@10", "Average precision", "GAUC", "MRR"]
 
 
+def test_weights_of_the_blend_are_said_to_be_set(tmp_path: Path) -> None:
+    fusion = Fusion("interleave", {"two_tower": 0.75, "popular": 0.25}, origin="set")
+    fusion.save(tmp_path / "blend.json")
+    assert content.blend_in_words(storage.read_json(tmp_path / "blend.json")) == (
+        "The blend joins by taking from the lists in turn; its weights were set by hand: "
+        "popular 0.25, two_tower 0.75."
+    )
+
+
 @pytest.mark.parametrize("stage", [evaluate, audit, report])
 def test_a_stage_says_what_it_does(stage: Any) -> None:
     import typer
@@ -289,6 +304,12 @@ def test_what_is_not_surely_better_than_popular_is_said() -> None:
     ]
     few = {name: slice_ | {"queries": 29} for name, slice_ in slices.items()}
     assert content.shortcomings(few, {"retrieval": {}}) == []
+    deep = {"blend_vs_als": {"recall@100": {"mean": -0.015, "low": -0.03, "high": -0.001}}}
+    assert content.shortcomings(few, {"retrieval": deep}) == [
+        "The blend is surely worse than als: Recall@100 −0.015 (−0.030 to −0.001)."
+    ]
+    deep["blend_vs_als"]["recall@100"]["high"] = 0.0
+    assert content.shortcomings(few, {"retrieval": deep}) == []
     words_only: dict[str, dict[str, object]] = {
         "warm_users": {"queries": 500},
         "cold_items": {"queries": 500},

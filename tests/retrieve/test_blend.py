@@ -65,8 +65,8 @@ def test_the_retriever_that_is_right_outweighs_noise(method: str) -> None:
     valid = queries().filter(split="valid")
     fusion, figure = chosen(mine, valid, ["noise", "right"], params)
     assert fusion.weights["right"] > 0.5
-    ranked = metrics.ranking_metrics(fusion.blend(mine, 100), valid, [10])
-    assert figure == pytest.approx(ranked["ndcg@10"].mean(), abs=1e-9)
+    judged = metrics.ranking_metrics(fusion.blend(mine, 100), valid, [10])
+    assert figure == pytest.approx(judged["ndcg@10"].mean(), abs=1e-9)
     even = Fusion(fusion.method, {"noise": 0.5, "right": 0.5}).blend(mine, 100)
     assert figure > metrics.ranking_metrics(even, valid, [10])["ndcg@10"].mean()
 
@@ -82,7 +82,57 @@ def test_without_valid_queries_weights_are_even() -> None:
     none = queries().clear()
     fusion, figure = chosen(candidates({"x": RIGHT}), none, ["x", "y"], Blend())
     assert fusion.weights == {"x": 0.5, "y": 0.5}
+    assert fusion.origin == "even"
     assert np.isnan(figure)
+
+
+def ranked(fusion: Fusion, mine: pl.DataFrame, query: str) -> list[str]:
+    return fusion.blend(mine, 20).filter(query_id=query).sort("rank")["item_id"].to_list()
+
+
+@pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
+def test_weights_that_are_set_are_not_tuned(method: str) -> None:
+    mine = candidates({"right": RIGHT, "noise": NOISE, "mute": {}})
+    valid = queries().filter(split="valid")
+    weights = {"right": 0.2, "noise": 0.5, "mute": 0.3}
+    params = Blend.model_validate({"method": method, "weights": weights})
+    fusion, figure = chosen(mine, valid, list(weights), params)
+    assert fusion == Fusion(params.method, weights, origin="set")
+    judged = metrics.ranking_metrics(fusion.blend(mine, 100), valid, [10])
+    assert figure == pytest.approx(judged["ndcg@10"].mean(), abs=1e-9)
+    tuned, best = chosen(mine, valid, list(weights), params.model_copy(update={"weights": None}))
+    assert tuned.origin == "tuned"
+    assert best > figure
+    unasked, none = chosen(mine, valid.clear(), list(weights), params)
+    assert unasked == fusion
+    assert np.isnan(none)
+
+
+@pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
+@pytest.mark.parametrize("scale", [1e-3, 3, 100])
+def test_of_weights_the_proportions_count(method: str, scale: float) -> None:
+    """At any scale, one of 0 decides no more than what the others leave equal."""
+    mine = candidates({"right": RIGHT, "noise": NOISE, "same": RIGHT})
+    valid = queries().filter(split="valid")
+    shares = {"noise": 0.0, "right": 0.6, "same": 0.4}
+    scaled = {name: scale * share for name, share in shares.items()}
+    params = Blend.model_validate({"method": method, "weights": scaled})
+    fusion, _ = chosen(mine, valid, list(shares), params)
+    assert fusion == Fusion(params.method, shares, origin="set")
+
+
+def test_tuning_may_give_a_list_no_turn_and_weights_that_are_set_give_it_one() -> None:
+    mine = candidates({"right": RIGHT, "noise": NOISE})
+    valid = queries().filter(split="valid")
+    first = sorted(NOISE["v00"], key=lambda item: -NOISE["v00"][item])
+    params = Blend(method="interleave", grid=2)
+    tuned, _ = chosen(mine, valid, ["noise", "right"], params)
+    assert tuned.weights == {"noise": 0.0, "right": 1.0}
+    alone = sorted(RIGHT["v00"], key=lambda item: -RIGHT["v00"][item])
+    assert ranked(tuned, mine, "v00")[:10] == alone  # and then the other list
+    even = params.model_copy(update={"weights": {"noise": 1.0, "right": 1.0}})
+    fusion, _ = chosen(mine, valid, ["noise", "right"], even)
+    assert ranked(fusion, mine, "v00")[:2] == [first[0], alone[0]]
 
 
 @pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
@@ -129,3 +179,27 @@ def test_the_stage_joins_every_split_with_weights_of_valid(tmp_path: Path) -> No
     assert found.sort("query_id", "item_id").equals(
         fusion.blend(every, 12).sort("query_id", "item_id")
     )
+
+
+@pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
+def test_the_stage_joins_by_weights_that_are_set(method: str, tmp_path: Path) -> None:
+    """Thirds have no end in decimals: the table is joined by what the file holds of them."""
+    weights = {"bm25": 1 / 3, "dense": 2 / 3}
+    params = {
+        "retrievers": list(weights),
+        "candidates": {"top_k": 12},
+        "blend": {"method": method, "weights": weights},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    tables.write(queries(), tmp_path / "queries.parquet", tables.QUERIES)
+    every = []
+    for name, mine in (("bm25", RIGHT), ("dense", NOISE)):
+        every.append(candidates({name: mine}))
+        tables.write(every[-1], tmp_path / "candidates" / f"{name}.parquet", tables.CANDIDATES)
+    names = ["params.yaml", "queries.parquet", "candidates", "blend.parquet", "blend.json"]
+    blend.main(*(tmp_path / name for name in names))
+    fusion = Fusion.load(tmp_path / "blend.json")
+    assert (fusion.origin, fusion.weights) == ("set", {"bm25": 0.333333, "dense": 0.666667})
+    found = tables.read(tmp_path / "blend.parquet", tables.CANDIDATES)
+    again = fusion.blend(pl.concat(every), 12)
+    assert found.sort("query_id", "item_id").equals(again.sort("query_id", "item_id"))

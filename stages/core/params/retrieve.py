@@ -242,5 +242,19 @@ class Blend(Section):
         description="Reciprocal rank fusion; a weighted sum of standardised scores; or the lists "
         "in turn, each as often as its weight says.",
     )
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        None,
+        description="Weight of each of `retrievers`, of which the proportions count; a list's "
+        "share of turns (`interleave`). null: tuned on valid for NDCG@10, where one may get 0, and "
+        "its list then comes after the others instead of in turn.",
+    )
     rrf_k: Annotated[float, Field(gt=0)] = Field(60.0, description="Rank constant of the fusion.")
-    grid: Positive = Field(5, description="Weights tried on valid lie on a grid of 1/grid.")
+    grid: Positive = Field(
+        5, description="Weights tried on valid lie on a grid of 1/grid; not read with `weights`."
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.weights is not None and not any(self.weights.values()):
+            raise ValueError("one of weights must be over 0; null has them tuned")
+        return self

@@ -77,6 +77,21 @@ class Params(Section):
                     f"retriever {name!r} answers words, and with split.queries: moments nobody "
                     "says any; take it from `retrievers`"
                 )
+        if self.blend.weights is not None:
+            named, due = set(self.blend.weights), {str(name) for name in self.retrievers}
+            wrong = [
+                f"{what}: {', '.join(sorted(names))}"
+                for what, names in (
+                    ("not among them", named - due),
+                    ("without a weight", due - named),
+                )
+                if names
+            ]
+            if wrong:
+                raise ValueError(
+                    "blend.weights must name all of `retrievers` and nothing else; "
+                    f"{', '.join(wrong)}"
+                )
         if "sparse" in self.retrievers and not self.encoder.has_sparse:
             raise ValueError(
                 f"retriever 'sparse' needs an encoder with lexical weights (encoder.kind: bge_m3), "

@@ -15,6 +15,8 @@ LEARNED = ("item_knn", "als", "two_tower", "content")
 """Retrievers of histories that must be better than what is popular, to be worth their while."""
 BASELINES = ("bm25", "popular")
 """Of these the first that runs is what the others are held against."""
+BEST_BY = ("recall@10", "recall@100")
+"""A retriever that is best by one of these on valid is what the blend is held against."""
 ATTRIBUTED = ("ndcg@3", "ndcg@5", "ndcg@10", "map", "mrr")
 COVERED = 10
 """Places of a list whose coverage is reported beside that of the whole list."""
@@ -81,15 +83,18 @@ def retriever_pairs(names: Iterable[str], valid: PerQuery) -> list[tuple[str, st
     """Return which retrievers are compared, on every split the same.
 
     Each with the baseline, the tuned encoder with the base one, and the blend with the best single
-    retriever, which is best by recall@10 on valid.
+    retrievers, by recall@10 on valid and, as rankers read the list to its end, by recall@100.
     """
     single = [name for name in names if name != BLEND]
     baseline = next((name for name in BASELINES if name in single), None)
     pairs = [(name, baseline) for name in single if baseline and name != baseline]
     if {"dense", "dense_base"} <= set(single):
         pairs.append(("dense", "dense_base"))
-    best = max(single, key=lambda name: (valid[name]["recall@10"].mean() or 0.0, name))
-    opponents = sorted({baseline or best, best})
+    best = [
+        max(single, key=lambda name: (valid[name][metric].mean() or 0.0, name))
+        for metric in BEST_BY
+    ]
+    opponents = sorted({*best, *([baseline] if baseline else [])})
     return pairs + [(BLEND, name) for name in opponents]
 
 

@@ -24,6 +24,16 @@ _RETRIEVAL_COLUMNS = (
 )
 _RANKING_COLUMNS = (*_BARS, "auc", "average_precision", "gauc")
 _HEADLINE = "ndcg@5"
+_JOINS = {
+    "rrf": "by reciprocal ranks",
+    "weighted": "by standardised scores",
+    "interleave": "by taking from the lists in turn",
+}
+_ORIGIN = {
+    "tuned": "were tuned on valid",
+    "set": "were set by hand",
+    "even": "are even, as there was no valid query to tune them on",
+}
 _ENOUGH = 30
 """Queries of a slice, at the least, for a word on it."""
 
@@ -192,7 +202,8 @@ def shortcomings(slices: Mapping[str, Any], comparisons: Mapping[str, Any]) -> l
     """Say of which retrievers it is not sure that they are worth their while, on test.
 
     A learned one must beat popular for users that are known, one that finds new items for these
-    too, and the blend must not be worse than its best part. A handful of queries tells neither.
+    too, and the blend must not be worse than its best part, at the top or in the depth that rankers
+    read. A handful of queries tells neither.
     """
     said = []
     for name, about, systems in (
@@ -210,13 +221,26 @@ def shortcomings(slices: Mapping[str, Any], comparisons: Mapping[str, Any]) -> l
                 f"{_number(change['mean'], '+')} ({_range(change, '+')})."
             )
     for pair, figures in comparisons["retrieval"].items():
-        change = figures.get("recall@10")
-        if pair.startswith("blend_vs_") and change is not None and change["high"] < 0:
-            said.append(
-                f"The blend is surely worse than {pair.removeprefix('blend_vs_')}: Recall@10 "
-                f"{_number(change['mean'], '+')} ({_range(change, '+')})."
-            )
+        for metric in ("recall@10", "recall@100"):
+            change = figures.get(metric)
+            if pair.startswith("blend_vs_") and change is not None and change["high"] < 0:
+                said.append(
+                    f"The blend is surely worse than {pair.removeprefix('blend_vs_')}: "
+                    f"{charts.called(metric)} {_number(change['mean'], '+')} "
+                    f"({_range(change, '+')})."
+                )
     return said
+
+
+def blend_in_words(fusion: Mapping[str, Any]) -> str:
+    """Say how the blend joins, by which weights, and whether these were set or tuned.
+
+    Args:
+        fusion: what `blend` wrote.
+    """
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in sorted(fusion["weights"].items()))
+    joins, origin = _JOINS[fusion["method"]], _ORIGIN[fusion["origin"]]
+    return f"The blend joins {joins}; its weights {origin}: {weights}."
 
 
 def split_in_words(cuts: Mapping[str, Any]) -> str | None:

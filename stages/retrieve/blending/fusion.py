@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -48,11 +48,19 @@ class Fusion:
 
     A retriever of weight 0 still decides what the others leave equal: all of a cold start, where
     those with weight read histories.
+
+    Attributes:
+        method: see above.
+        weights: by retriever.
+        rrf_k: rank constant of `rrf`.
+        origin: whether weights were tuned on valid, set by `blend.weights`, or are even because
+            there was nothing to tune them on; older files do not say it, and theirs were tuned.
     """
 
     method: Literal["rrf", "weighted", "interleave"]
     weights: dict[str, float]
     rrf_k: float = 60.0
+    origin: Literal["tuned", "set", "even"] = "tuned"
 
     def blend(self, candidates: pl.DataFrame, k: int) -> pl.DataFrame:
         """Join candidates into a table of retriever "blend", best first, ties by item id.
@@ -127,7 +135,7 @@ class Fusion:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        write_json(path, {"method": self.method, "weights": self.weights, "rrf_k": self.rrf_k})
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:

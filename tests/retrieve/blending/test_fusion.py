@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core import metrics, tables
+from stages.core import metrics, storage, tables
 from stages.retrieve.blending.fusion import Fusion, ndcg_of_weights, simplex
 
 Method = Literal["rrf", "weighted", "interleave"]
@@ -127,9 +127,15 @@ def test_nothing_joins_to_nothing() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    fusion = Fusion("rrf", {"x": 0.25, "y": 0.75}, rrf_k=13.0)
+    fusion = Fusion("rrf", {"x": 0.25, "y": 0.75}, rrf_k=13.0, origin="set")
     fusion.save(tmp_path / "blend.json")
     assert Fusion.load(tmp_path / "blend.json") == fusion
+
+
+def test_a_file_that_does_not_say_where_weights_are_from_is_of_tuned_ones(tmp_path: Path) -> None:
+    older = {"method": "rrf", "weights": {"x": 1.0}, "rrf_k": 60.0}
+    storage.write_json(tmp_path / "blend.json", older)
+    assert Fusion.load(tmp_path / "blend.json") == Fusion("rrf", {"x": 1.0}, origin="tuned")
 
 
 items = st.sampled_from("abcdefgh")
