@@ -49,6 +49,18 @@ def read_drawn(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str]
     }
 
 
+def read_passed_over(
+    folder: Path, names: list[RetrieverName]
+) -> dict[tuple[str, str], pl.DataFrame]:
+    """Return item_id, users and digest of what two_tower draws as passed over, by window."""
+    return {
+        (name, window): pl.read_parquet(folder / name / window / "shown.parquet")
+        for name in names
+        if name == "two_tower"
+        for window in tables.WINDOWS
+    }
+
+
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
@@ -125,6 +137,10 @@ def main(
         ),
         behaviour.check_vocabularies(read_ids(retrievers_folder, params.retrievers), events),
         behaviour.check_negatives(read_drawn(retrievers_folder, params.retrievers), events),
+        behaviour.check_passed_over(
+            read_passed_over(retrievers_folder, params.retrievers),
+            *(impressions, events, items, users, params.fit.two_tower.shown > 0),
+        ),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(examples, queries, blend),
         learning.check_label_features(examples, limits.max_feature_auc),

@@ -10,6 +10,7 @@ from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
 from stages.core.windows import impressions_of
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.retrieve.retrievers import Parts, TrainingData, make_retriever
+from stages.retrieve.retrievers.towers.shown import users_of_items
 
 _SAMPLE = 200
 """Queries of a split that are answered again."""
@@ -116,3 +117,56 @@ def check_negatives(drawn: ByWindow, events: pl.DataFrame) -> Check:
         "Negatives are drawn by how often their window chose them." if drawn else "None draws any."
     )
     return verdict("negatives", faults, fine, {"items": sum(one.height for one in drawn.values())})
+
+
+def check_passed_over(
+    drawn: ByWindow,
+    impressions: pl.DataFrame,
+    events: pl.DataFrame,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    draws: bool,
+) -> Check:
+    """Negatives that were shown and not clicked were so in the window, and none of it is left out.
+
+    What may be drawn is found again, by the tables alone: of each user the impressions without a
+    click up to the window's last event and before the user's first that is held out, but for items
+    that the user chose in the window.
+
+    Args:
+        drawn: item_id, users (how many it is drawn for) and digest (of who they are).
+        impressions: user_id, item_id, timestamp, click.
+        events: user_id, item_id, timestamp, split.
+        items: the items table.
+        users: the users table.
+        draws: whether any are drawn.
+    """
+    faults: dict[str, pl.Series] = {}
+    pair = ["user_id", "item_id"]
+    pairs = 0
+    ignored = impressions.filter(pl.lit(draws), pl.col("click") <= 0)
+    for (name, window), found in drawn.items():
+        inside = pl.col("split").is_in(PARTS_OF_WINDOW[window])
+        behind, held = events.filter(inside), events.filter(~inside)
+        cuts = held.group_by("user_id").agg(cut=pl.col("timestamp").min())
+        shown = (
+            ignored.filter(pl.col("timestamp") <= behind["timestamp"].max())
+            .join(cuts, on="user_id", how="left")
+            .filter((pl.col("timestamp") < pl.col("cut")).fill_null(True))
+            .select(pair)
+            .unique()
+            .join(behind, on=pair, how="anti")
+        )
+        for key, table in {"item_id": items, "user_id": users}.items():
+            # What neither a table nor the window has heard of is not drawn.
+            known = pl.concat([table.select(key), behind.select(key)])
+            shown = shown.join(known, on=key, how="semi")
+        due = users_of_items(shown).select("item_id", due="digest")
+        both = found.join(due, on="item_id", how="full", coalesce=True)
+        wrong = both.filter(pl.col("digest").ne_missing(pl.col("due")))
+        faults[f"items that {name} draws for others than passed them over in window {window}"] = (
+            wrong["item_id"]
+        )
+        pairs += shown.height
+    fine = f"All {pairs:,} items passed over that negatives are drawn from were so in their window."
+    return verdict("passed_over", faults, fine if pairs else "None draws any.", {"pairs": pairs})

@@ -32,6 +32,7 @@ from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import recency_weights
 from stages.retrieve.retrievers.towers.lesson import bags_of, lesson_of
 from stages.retrieve.retrievers.towers.model import Towers, pooled
+from stages.retrieve.retrievers.towers.shown import PASSED_OVER
 from stages.retrieve.retrievers.towers.training import encoded, train
 
 _CHUNK = 4096
@@ -64,6 +65,7 @@ class TwoTowerRetriever(KnowsItems):
         self._slots = pl.DataFrame()
         self._item_ids, self._user_ids = pl.Series(dtype=pl.String), pl.Series(dtype=pl.String)
         self._events = np.empty(0, np.int64)
+        self._passed_over = pl.DataFrame(schema=PASSED_OVER)
 
     def fit(self, data: TrainingData) -> None:
         """Learn from the window's events, then encode the catalogue.
@@ -77,7 +79,7 @@ class TwoTowerRetriever(KnowsItems):
         known = lesson_of(data, data.events, self._params)
         self._user_ids, self._slots = known.user_ids, known.slots
         lesson = known.lesson
-        self._events = lesson.events()
+        self._events, self._passed_over = lesson.events(), known.passed_over()
         told = torch.from_numpy(self._events > 0) | lesson.told()
         self._item_ids = known.item_ids.filter(pl.Series(told.numpy()))
         self._events = self._events[told.numpy()]
@@ -97,6 +99,8 @@ class TwoTowerRetriever(KnowsItems):
         mine = self._item_ids.is_in(item_ids.implode())
         made, rows = copy(self), mine.to_numpy()
         made._item_ids, made._events = self._item_ids.filter(mine), self._events[rows]
+        of_mine = pl.col("item_id").is_in(item_ids.implode())
+        made._passed_over = self._passed_over.filter(of_mine)
         made._hold(
             self._towers, self._users, self._inputs[torch.from_numpy(rows)], self._vectors[rows]
         )
@@ -105,7 +109,8 @@ class TwoTowerRetriever(KnowsItems):
     def save(self, folder: Path) -> None:
         """Write weights, slots, users, items with their vectors and events, and the curve.
 
-        By the number of its events an item is drawn as a negative.
+        By the number of its events an item is drawn as a negative; as passed over it is drawn for
+        those users of whom `shown.parquet` holds the number and a digest.
         """
         state = {name: weights.float() for name, weights in self._towers.state_dict().items()}
         np.savez(folder / "towers.npz", **{name: state[name].numpy() for name in state})
@@ -114,6 +119,7 @@ class TwoTowerRetriever(KnowsItems):
         self._slots.write_parquet(folder / "slots.parquet")
         drawn = {"item_id": self._item_ids, "events": self._events}
         pl.DataFrame(drawn).write_parquet(folder / "items.parquet")
+        self._passed_over.write_parquet(folder / "shown.parquet")
         self._known_users().write_parquet(folder / "users.parquet")
         pl.DataFrame(self._curve, _CURVE).write_csv(folder / "curve.csv", float_precision=6)
         write_json(folder / "retriever.json", {"params": self._params.model_dump()})
@@ -125,6 +131,7 @@ class TwoTowerRetriever(KnowsItems):
         made._slots = pl.read_parquet(folder / "slots.parquet")
         items = pl.read_parquet(folder / "items.parquet")
         made._item_ids, made._events = items["item_id"], items["events"].to_numpy()
+        made._passed_over = pl.read_parquet(folder / "shown.parquet")
         made._curve = pl.read_csv(folder / "curve.csv", schema=_CURVE).to_dicts()
         users = pl.read_parquet(folder / "users.parquet")
         made._user_ids = users["user_id"].drop_nulls()

@@ -1,5 +1,6 @@
 """Two towers in a shop of two groups: new items, new users, and what must not matter."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_saved_and_loaded_it_answers_the_same(
     (tmp_path / "again").mkdir()
     loaded.save(tmp_path / "again")
     files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
-    assert len(files) == 8
+    assert len(files) == 9
     for name in files:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
@@ -230,6 +231,38 @@ def test_what_was_shown_and_passed_over_is_held_against_it(tmp_path: Path) -> No
             scores = dict(zip(found["item_id"], found["score"], strict=True))
             ranks[share] = scores["i-plain0"] - scores["i-dull0"]
         assert ranks[0.5] > max(0.2, ranks[0.0]), training
+
+
+def test_who_passed_an_item_over_is_saved(tmp_path: Path) -> None:
+    """By number and digest; not who clicked or chose it, nor what nobody has heard of."""
+    rows = [
+        *[("u01", "i02", 0), ("u03", "i02", 0), ("u01", "i02", 0), ("u-new", "i-new", 0)],
+        *[("u05", "i02", 1), ("u04", "i02", 0), ("u01", "unheard", 0), ("nobody", "i02", 0)],
+    ]
+    assert "i02" in past(4)
+    blank = dict.fromkeys(tables.IMPRESSIONS.columns)
+    shown = [
+        blank | {"impression_id": f"s{n}", "user_id": user, "item_id": item, "click": click}
+        for n, (user, item, click) in enumerate(rows)
+    ]
+    impressions = pl.DataFrame(shown, tables.IMPRESSIONS.columns).with_columns(timestamp=START)
+    data = shop(impressions=impressions)
+    fitted(data, tmp_path / "store", shown=0.5, min_steps=1, epochs=1).save(tmp_path)
+    found = pl.read_parquet(tmp_path / "shown.parquet")
+    one, three, new = (
+        int.from_bytes(hashlib.blake2b(user.encode(), digest_size=5).digest())
+        for user in ("u01", "u03", "u-new")
+    )
+    due = [("i-new", 1, new), ("i02", 2, one + three)]
+    assert found.rows() == due
+    loaded = TwoTowerRetriever.load(tmp_path)
+    (tmp_path / "again").mkdir()
+    loaded.save(tmp_path / "again")
+    assert pl.read_parquet(tmp_path / "again" / "shown.parquet").equals(found)
+    loaded.only(pl.Series(["i02", "i03"])).save(tmp_path / "again")
+    assert pl.read_parquet(tmp_path / "again" / "shown.parquet").rows() == due[1:]
+    fitted(data, tmp_path / "store", min_steps=1, epochs=1).save(tmp_path)
+    assert pl.read_parquet(tmp_path / "shown.parquet").equals(found.clear())
 
 
 def tastes(names: list[str]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from stages.retrieve.retrievers.base import TrainingData
 from stages.retrieve.retrievers.description import reduced, whitened
 from stages.retrieve.retrievers.towers.bags import Bags
 from stages.retrieve.retrievers.towers.examples import Examples
+from stages.retrieve.retrievers.towers.shown import users_of_items
 from stages.retrieve.retrievers.towers.slots import (
     attributes,
     named,
@@ -104,6 +105,14 @@ class Known:
     user_ids: pl.Series
     slots: pl.DataFrame
     lesson: Lesson
+
+    def passed_over(self) -> pl.DataFrame:
+        """Return what `users_of_items` does of all that is drawn from as shown and not clicked."""
+        shown = self.lesson.shown
+        lengths = (shown.end - shown.begin).numpy()
+        user = np.repeat(np.arange(len(lengths)), lengths)
+        pairs = [self.user_ids.gather(user), self.item_ids.gather(shown.entries.numpy())]
+        return users_of_items(pl.DataFrame(pairs))
 
 
 def lesson_of(data: TrainingData, events: pl.DataFrame, params: TwoTower) -> Known:
