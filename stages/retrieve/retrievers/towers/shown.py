@@ -7,6 +7,7 @@ import polars as pl
 _DIGEST_SIZE = 5
 """Bytes of a user's hash: the sum of those of 16 million users is a number of eight."""
 PASSED_OVER = {"item_id": pl.String, "users": pl.UInt32, "digest": pl.UInt64}
+"""What `users_of_items` returns."""
 
 
 def users_of_items(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -27,5 +28,4 @@ def users_of_items(pairs: pl.DataFrame) -> pl.DataFrame:
         .group_by("item_id")
         .agg(users=pl.len(), digest=pl.col("hash").sum())
         .sort("item_id")
-        .cast(PASSED_OVER)
     )
