@@ -57,7 +57,7 @@ def check_hotness(
         asked = queries.filter(split=split).sort("query_id")
         asked = asked.gather_every(max(-(-asked.height // _SAMPLE), 1))
         behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
-        past = impressions_of(impressions, events, window, in_time)
+        past = impressions_of(impressions, events, window, in_time, parts)
         again = make_retriever("popular", Fit(popular=params), parts=parts)
         known = catalogue.of_window(items, properties, window)
         data = TrainingData(no_documents, events=behind, impressions=past, items=known, users=users)
