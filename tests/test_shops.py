@@ -136,7 +136,7 @@ def write_hm(folder: Path) -> None:
     start = datetime(2018, 9, 20, tzinfo=UTC)
     bought = ["t_dat,customer_id,article_id,price,sales_channel_id"]
     for user, day, item in visits(rng, 600, 6, 10):
-        at = f"{start + timedelta(days=5 * day):%Y-%m-%d}"
+        at = f"{start + timedelta(days=7 * day):%Y-%m-%d}"
         bought += [f"{at},c{user},{110_000_000 + item:010d},0.02,2"] * 2
     kinds = ("Dress", "Sock", "Coat", "Belt", "Scarf", "Shirt")
     articles = ["article_id,prod_name,product_type_name"]
