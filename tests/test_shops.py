@@ -1,6 +1,7 @@
 """Recipes of whole shops, run from raw files in the published forms as a user runs them."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -127,15 +128,15 @@ def test_visitors_are_answered_by_history(retailrocket: Checkout) -> None:
 
 
 def write_hm(folder: Path) -> None:
-    """Six kinds of ten garments at the time of the other shop, bought much more often.
+    """Six kinds of ten garments, from three years after the other shop on, bought much more often.
 
     A customer's age tells nothing of the kind.
     """
     rng = np.random.default_rng(8)
-    start = datetime.fromtimestamp(START / 1000, UTC)
+    start = datetime(2018, 9, 20, tzinfo=UTC)
     bought = ["t_dat,customer_id,article_id,price,sales_channel_id"]
     for user, day, item in visits(rng, 600, 6, 10):
-        at = f"{start + timedelta(days=day):%Y-%m-%d}"
+        at = f"{start + timedelta(days=7 * day):%Y-%m-%d}"
         bought += [f"{at},c{user},{110_000_000 + item:010d},0.02,2"] * 2
     kinds = ("Dress", "Sock", "Coat", "Belt", "Scarf", "Shirt")
     articles = ["article_id,prod_name,product_type_name"]
@@ -176,13 +177,66 @@ def test_two_shops_run_beside_each_other(both: Checkout) -> None:
     up_to_date(both)
 
 
+def test_each_shop_is_cut_in_its_own_years(both: Checkout) -> None:
+    events = pl.read_parquet(both.folder / files.SPLIT_EVENTS)
+    queries = pl.read_parquet(both.folder / files.QUERIES)
+    cuts = json.loads((both.folder / files.CUTS).read_text())
+    assert sorted(cuts["parts"]) == ["hm", "retailrocket"]
+    assert cuts["train_end_ms"] is None
+    years = {"rr_": {2015}, "hm_": {2018, 2019, 2020}}
+    shares = {"fit": 0.7, "rank": 0.1, "valid": 0.1, "test": 0.1}
+    for shop, lived in years.items():
+        own = events.filter(pl.col("item_id").str.starts_with(shop))
+        assert set(own["timestamp"].dt.year()) == lived
+        for split, share in shares.items():
+            there = (own["split"] == split).sum() / own.height
+            assert there == pytest.approx(share, abs=0.02), (shop, split)
+        asked = queries.filter(pl.col("user_id").str.starts_with(shop))
+        assert set(asked["timestamp"].dt.year()) <= lived
+        for split in ("rank", "valid", "test"):
+            assert (asked["split"] == split).sum() >= 20, (shop, split)
+    page = (both.folder / files.REPORT / "index.html").read_text()
+    assert "Each shop is cut in its own time (end of train: hm at 20" in page
+    assert "queries later than everything it learned from of their shop" in page
+
+
+def with_one_of(events: pl.DataFrame, shop: str, split: str, moved: str) -> pl.DataFrame:
+    """Move the last event that a shop has in a split to another."""
+    own = events.filter(pl.col("item_id").str.starts_with(shop), split=split)
+    (event,) = own.sort("timestamp", "event_id").tail(1)["event_id"]
+    kind = events.schema["split"]
+    there = pl.when(event_id=event).then(pl.lit(moved, kind)).otherwise("split")
+    return events.with_columns(split=there)
+
+
+@pytest.mark.parametrize("shop", ["rr_", "hm_"])
+def test_a_window_that_holds_a_shop_s_own_future_stops_the_audit(
+    both: Checkout, tmp_path: Path, shop: str
+) -> None:
+    """What is of test in 2015 lies years before the end of the other shop's window."""
+    events_file = tmp_path / "events.parquet"
+    events = pl.read_parquet(both.folder / files.SPLIT_EVENTS)
+    with_one_of(events, shop, "test", "fit").write_parquet(events_file)
+    told = both.run(
+        *(sys.executable, "-m", "stages.evaluate.audit", "--events-file", str(events_file)),
+        *("--audit-file", str(tmp_path / "audit.json")),
+        check=False,
+    )
+    name = {"rr_": "retailrocket", "hm_": "hm"}[shop]
+    assert "checks fail: cuts: 1 events of fit not before all of rank, in " + name in told
+    found = {c["name"]: c for c in json.loads((tmp_path / "audit.json").read_text())["checks"]}
+    for check in ("cuts", "queries", "features", "hotness"):
+        assert not found[check]["passed"], check
+    assert f"of {name} not after window train" in found["queries"]["message"]
+
+
 def test_candidates_are_of_the_shop_of_who_asks(both: Checkout) -> None:
     queries = pl.read_parquet(both.folder / files.QUERIES).select("query_id", "user_id", "split")
-    assert queries.filter(pl.col("user_id").str.starts_with("rr_"))["split"].n_unique() == 3
     for name in ("popular", "item_knn", "als", "two_tower", "content"):
         found = pl.read_parquet(both.folder / files.CANDIDATES / f"{name}.parquet")
         asked = found.join(queries, on="query_id")
-        assert shops_of(asked["user_id"]) == {"hm_", "rr_"}, name
+        for split in ("rank", "valid", "test"):
+            assert shops_of(asked.filter(split=split)["user_id"]) == {"hm_", "rr_"}, (name, split)
         assert (asked["user_id"].str.head(3) == asked["item_id"].str.head(3)).all(), name
 
 

@@ -303,6 +303,16 @@ def check_types(path: Path, table: Table, columns: Sequence[str]) -> None:
         raise UserError(f"{path} is no {table.name} table: " + "; ".join(wrong))
 
 
+def columns_of(path: Path, table: Table) -> list[str]:
+    """Return the names of a table's columns, those that the contract does not name too.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    _find(path, table)
+    return list(pl.read_parquet_schema(path))
+
+
 def read_folder(folder: Path, names: Sequence[str], table: Table) -> pl.DataFrame:
     """Read `<folder>/<name>.parquet` for each name and stack them in that order."""
     return pl.concat([read(folder / f"{name}.parquet", table) for name in names])

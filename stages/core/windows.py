@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.core.tables import PARTS_OF_WINDOW
+from stages.core.parts import Parts
+from stages.core.tables import PARTS_OF_WINDOW, TIME
 
 _MOVED = timedelta(seconds=1)
 """How far an order of what was tied may have moved an event."""
@@ -28,26 +29,55 @@ class Log:
     end_ms: int
 
 
+def end_of(
+    rows: pl.DataFrame, events: pl.DataFrame, window: str, parts: Parts | None = None
+) -> pl.Expr:
+    """Return when a window ends for each of some rows: at its last event.
+
+    Where the shop has parts, at the last that is of the part of the row's item; parts may lie years
+    apart, and nothing of one is known past its own end. Null where the part has none.
+
+    Args:
+        rows: of which the expression is asked; with parts, item_id.
+        events: timestamp and split, of all splits; with parts, item_id.
+        window: one of `WINDOWS`.
+        parts: None where the shop is one.
+    """
+    known = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
+    if parts is None:
+        return pl.lit(known["timestamp"].max(), TIME)
+    of_event = known.select("timestamp", part=parts.of_items(known["item_id"]))
+    ends = of_event.drop_nulls().group_by("part").agg(end=pl.col("timestamp").max())
+    of_row = parts.of_items(rows["item_id"]).to_frame("part")
+    return pl.lit(of_row.join(ends, on="part", how="left", maintain_order="left")["end"])
+
+
 def impressions_of(
-    impressions: pl.DataFrame, events: pl.DataFrame, window: str, in_time: bool
+    impressions: pl.DataFrame,
+    events: pl.DataFrame,
+    window: str,
+    in_time: bool,
+    parts: Parts | None = None,
 ) -> pl.DataFrame:
     """Return the impressions that a window knows.
 
-    Those up to its last event. Where each user's last events are held out, of each user only those
-    before the first event that is held out from it; and no click that is a held-out event, which an
-    order of what was tied may have moved by milliseconds.
+    Those up to its last event, or where the shop has parts, to that of their item's part. Where
+    each user's last events are held out, of each user only those before the first event that is
+    held out from it; and no click that is a held-out event, which an order of what was tied may
+    have moved by milliseconds.
 
     Args:
         impressions: user_id, item_id, timestamp, click.
         events: user_id, item_id, timestamp, split, of all parts.
         window: one of `WINDOWS`.
-        in_time: whether parts are cut in time.
+        in_time: whether the splits are cut in time.
+        parts: of the shop; None where it is one.
     """
     inside = pl.col("split").is_in(PARTS_OF_WINDOW[window])
-    known, held = events.filter(inside), events.filter(~inside)
-    before = impressions.filter(pl.col("timestamp") <= known["timestamp"].max())
+    before = impressions.filter(pl.col("timestamp") <= end_of(impressions, events, window, parts))
     if in_time:
         return before
+    held = events.filter(~inside)
     cuts = held.group_by("user_id").agg(cut=pl.col("timestamp").min())
     pair = ["user_id", "item_id"]
     targets = held.group_by(pair).agg(then=pl.col("timestamp").min())

@@ -9,6 +9,7 @@ import typer
 from stages.core import files, tables
 from stages.core.log import UserError, get_logger, run
 from stages.core.params import RetrieverName, load_params
+from stages.core.parts import Parts
 from stages.core.storage import read_json, write_json
 
 log = get_logger(__name__)
@@ -117,12 +118,13 @@ def main(
     finetune = read_json(finetune_file) if finetune_file.exists() else {}
 
     cuts = read_json(cuts_file)
+    parts = Parts.of(items, users)
     warm = warm_queries(queries, events, items)
     checks = [
-        time.check_cuts(events, cuts),
-        time.check_queries(queries, events, cuts),
+        time.check_cuts(events, cuts, parts),
+        time.check_queries(queries, events, cuts, parts),
         time.check_history(queries, events),
-        time.check_properties(known, properties, events),
+        time.check_properties(known, properties, events, parts),
         texts.check_documents(
             documents, items, events, keywords, summaries, params.documents, known
         ),
@@ -133,13 +135,13 @@ def main(
         lists.check_parts(retrieved, queries, items, users),
         behaviour.check_hotness(
             *(retrieved.get("popular"), queries, events, impressions, params.fit.popular),
-            *(items, known, users, cuts["fit_end_ms"] is not None),
+            *(items, known, users, cuts["method"] != "leave_last_out"),
         ),
         behaviour.check_vocabularies(read_ids(retrievers_folder, params.retrievers), events),
         behaviour.check_negatives(read_drawn(retrievers_folder, params.retrievers), events),
         behaviour.check_passed_over(
             read_passed_over(retrievers_folder, params.retrievers),
-            *(impressions, events, items, users, params.fit.two_tower.shown > 0),
+            *(impressions, events, items, users, params.fit.two_tower.shown > 0, parts),
         ),
         lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
         learning.check_labels(examples, queries, blend),
@@ -149,6 +151,7 @@ def main(
             params.examples,
             known,
             params.retrievers,
+            parts,
         ),
         learning.check_shuffled(examples, queries, bootstrap, limits.max_shuffled_auc),
         lists.check_scores(ranked, queries, blend),

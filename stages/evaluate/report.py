@@ -82,7 +82,8 @@ def main(
     retrieval, ranking = found["retrieval"], found["ranking"]
     comparisons, lost = found["comparisons"], found["attribution"]
     best = content.best_ranker(ranking)
-    split = content.split_in_words(read_json(cuts_file))
+    cuts = read_json(cuts_file)
+    split = content.split_in_words(cuts)
     fusion = read_json(blend_model)
 
     test = tables.read(queries_file, tables.QUERIES).filter(split="test")
@@ -104,7 +105,7 @@ def main(
     checks = found["audit"]["checks"]
     page = render(
         {
-            "sentence": content.sentence(ranking, comparisons, lost, split is None),
+            "sentence": content.sentence(ranking, comparisons, lost, content.asked(cuts)),
             "tiles": content.tiles(retrieval, ranking, comparisons),
             "tables": content.tables(retrieval, ranking),
             "figures": content.figures(retrieval, ranking, comparisons, found["slices"], lost),

@@ -9,6 +9,7 @@ import typer
 from stages.core import catalogue, files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
+from stages.core.parts import Parts
 from stages.core.storage import atomic_folder
 from stages.rank.features import FeatureProgram
 
@@ -36,6 +37,7 @@ def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
 def main(
     params_file: Annotated[Path, typer.Option("--params")] = files.PARAMS,
     items_file: Path = files.ITEMS,
+    users_file: Path = files.USERS,
     properties_file: Path = files.SPLIT_PROPERTIES,
     events_file: Path = files.SPLIT_EVENTS,
     queries_file: Path = files.QUERIES,
@@ -48,6 +50,7 @@ def main(
     """Fit the feature program on both windows and describe each split's candidates with its own."""
     params = load_params(params_file)
     items = tables.read(items_file, tables.ITEMS)
+    parts = Parts.of(items, tables.read(users_file, tables.USERS))
     events = tables.read(events_file, tables.SPLIT_EVENTS)
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     queries = tables.read(queries_file, tables.QUERIES)
@@ -61,6 +64,7 @@ def main(
                 catalogue.of_window(items, properties, window),
                 documents.filter(window=window),
                 events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window])),
+                parts,
             )
             (folder / window).mkdir()
             program.save(folder / window)
@@ -70,8 +74,8 @@ def main(
             theirs = blended.join(asked, on="query_id", how="semi")
             for start in range(0, max(asked.height, 1), _CHUNK):
                 some = asked.slice(start, _CHUNK)
-                parts = (one.join(some, on="query_id", how="semi") for one in (mine, theirs))
-                made.append(label(program.transform(some, *parts), some))
+                given = (one.join(some, on="query_id", how="semi") for one in (mine, theirs))
+                made.append(label(program.transform(some, *given), some))
     examples = pl.concat(made)
     tables.write(examples, examples_file, tables.EXAMPLES)
     log.info(

@@ -59,10 +59,15 @@ def with_behaviour(
     events: pl.DataFrame,
     impressions: pl.DataFrame,
     in_time: bool,
+    parts: Parts | None,
 ) -> TrainingData:
-    """Add what happened until the end of a window, which is that of its last event."""
+    """Add what happened until the end of a window, which is that of its last event.
+
+    Of a shop with parts, until each part's own: what is fitted on all of them learns from the union
+    of their windows.
+    """
     known = events.filter(pl.col("split").is_in(tables.PARTS_OF_WINDOW[window]))
-    shown = impressions_of(impressions, events, window, in_time)
+    shown = impressions_of(impressions, events, window, in_time, parts)
     return replace(data, events=known, impressions=shown)
 
 
@@ -94,7 +99,7 @@ def main(
     documents = tables.read(documents_file, tables.DOCUMENTS)
     cuts = read_json(cuts_file)
     ends = {"fit": cuts["fit_end_ms"], "train": cuts["train_end_ms"]}
-    in_time = None not in ends.values()
+    in_time = cuts["method"] != "leave_last_out"
     items = tables.read(items_file, tables.ITEMS)
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     users = tables.read(users_file, tables.USERS)
@@ -122,7 +127,7 @@ def main(
             if from_disk:
                 data = replace(data, log=Log(events_file, impressions_file, ends[window]))
             else:
-                data = with_behaviour(data, window, events, impressions, in_time)
+                data = with_behaviour(data, window, events, impressions, in_time, parts)
             made = make_retriever(name, params.fit, params.seed, parts)
             made.fit(data)
             (folder / window).mkdir()

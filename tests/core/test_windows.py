@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from stages.core import tables
-from stages.core.windows import impressions_of
+from stages.core.parts import Parts
+from stages.core.windows import end_of, impressions_of
 
 START = datetime(2023, 1, 1, tzinfo=UTC)
 
@@ -76,3 +77,34 @@ def test_clicks_that_are_held_out_stay_so_where_all_was_tied() -> None:
     given = shown(*((user, part, 0, 1) for user in "uv" for part in parts))
     assert known(given, log, "fit", False) == [("u", "fit"), ("v", "fit")]
     assert {item for _, item in known(given, log, "train", False)} == {"fit", "rank"}
+
+
+SHOPS = Parts(
+    pl.DataFrame({"item_id": ["a", "b", "c", "z"], "part": ["early", "early", "late", "empty"]}),
+    pl.DataFrame({"user_id": ["u", "w"], "part": ["early", "late"]}),
+)
+YEARS = events(
+    ("u", "a", 1, "fit"),
+    ("u", "b", 5, "rank"),
+    ("u", "a", 9, "test"),
+    ("w", "c", 900, "fit"),
+    ("w", "c", 950, "rank"),
+    ("w", "c", 990, "test"),
+)
+
+
+def test_of_shops_side_by_side_each_has_its_end() -> None:
+    rows = pl.DataFrame({"item_id": ["c", "b", "z", "a", "unheard of"]})
+    for window, early, late in (("fit", 1, 900), ("train", 5, 950)):
+        ends = rows.select(end=end_of(rows, YEARS, window, SHOPS))["end"]
+        first, last = (START + timedelta(days=day) for day in (early, late))
+        assert ends.to_list() == [last, first, None, first, None]
+        whole = rows.with_columns(end=end_of(rows, YEARS, window))["end"]
+        assert whole.to_list() == [last] * 5
+
+
+def test_of_shops_side_by_side_nothing_shown_is_known_past_their_own_end() -> None:
+    given = shown(("u", "b", 1, 1), ("u", "b", 6, 1), ("w", "c", 6, 0), ("w", "c", 951, 1))
+    found = impressions_of(given, YEARS, "train", True, SHOPS)
+    assert found.equals(given[[0, 2]])
+    assert impressions_of(given, YEARS, "train", True).height == 3

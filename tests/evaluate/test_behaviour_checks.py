@@ -164,7 +164,7 @@ def saved(w: World, folder: Path, plant: Plant | None = None, shown: float = 0.5
     for window in tables.WINDOWS:
         data = of_window(window, w.documents, None, None, w.items, w.users, None)
         in_time = w.cuts["method"] == "fractions"
-        data = with_behaviour(data, window, w.events, w.impressions, in_time)
+        data = with_behaviour(data, window, w.events, w.impressions, in_time, None)
         if plant is not None and window == "train":
             data = plant(w, data)
         made = TwoTowerRetriever(params, store=folder / "store")

@@ -208,6 +208,15 @@ def test_a_split_by_time_needs_no_word(folder: Path) -> None:
     assert content.split_in_words({"method": "cutoffs", "timed": True}) is None
 
 
+def test_shops_that_are_cut_apart_are_told_of() -> None:
+    ends = {"a": {"train_end_ms": 1_440_000_000_000}, "b": {"train_end_ms": 1_590_000_000_000}}
+    cuts = {"method": "fractions", "timed": True, "parts": ends}
+    told = content.split_in_words(cuts)
+    assert told is not None
+    assert "end of train: a at 2015-08-19, b at 2020-05-20" in told
+    assert content.asked(cuts) == "queries later than everything it learned from of their shop"
+
+
 # Parts -------------------------------------------------------------------------------------------
 
 

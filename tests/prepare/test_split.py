@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stages.core import files, tables
 from stages.core.log import UserError
 from stages.core.params import Split
+from stages.core.parts import Parts
 from stages.core.storage import read_json
 from stages.prepare import split
 from tests.prepare.conftest import digest
@@ -44,6 +45,73 @@ def test_fractions_count_events():
     assert ends == {"fit": 70, "rank": 80, "valid": 90}
     marked = split.mark(table, ends)
     assert marked["split"].value_counts().sort("split")["count"].to_list() == [70, 10, 10, 10]
+
+
+EARLY, LATE = range(1, 101), range(10_001, 10_201)
+SHOPS = Parts(
+    pl.DataFrame({"item_id": ["a1", "b1"], "part": ["a", "b"]}),
+    pl.DataFrame({"user_id": ["ann", "bob"], "part": ["a", "b"]}),
+)
+
+
+def side_by_side() -> pl.DataFrame:
+    """A hundred events of shop a, and after all of them two hundred of shop b."""
+    return events(*[("ann", "a1", ms) for ms in EARLY], *[("bob", "b1", ms) for ms in LATE])
+
+
+def test_shops_side_by_side_are_cut_each_at_its_own_shares():
+    table = side_by_side()
+    marked, ends = split.mark_apart(table, SHOPS.of_events(table), Split())
+    assert ends == {
+        "a": {"fit": 70, "rank": 80, "valid": 90},
+        "b": {"fit": 10_140, "rank": 10_160, "valid": 10_180},
+    }
+    for shop in "ab":
+        own = marked.filter(item_id=f"{shop}1")
+        assert own.drop("split").equals(table.filter(item_id=f"{shop}1"))
+        assert own.equals(split.mark(own.drop("split"), split.cuts(own["timestamp"], Split())))
+    assert marked["event_id"].equals(table["event_id"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 60)), min_size=1, max_size=80))
+def test_a_shop_is_cut_as_if_it_stood_alone(rows: list[tuple[str, int]]):
+    who = {"a": "ann", "b": "bob"}
+    table = events(*[(who[shop], f"{shop}1", ms + 10_000 * (shop == "b")) for shop, ms in rows])
+    shop = SHOPS.of_events(table)
+    alone = {}
+    for name in shop.unique():
+        own = table.filter(shop == name)
+        try:
+            alone[name] = split.mark(own, split.cuts(own["timestamp"], Split(rank=0.5)))
+        except UserError:
+            with pytest.raises(UserError, match=f"of part {name} of the shop for"):
+                split.mark_apart(own, shop.filter(shop == name), Split(rank=0.5))
+            return
+    marked, ends = split.mark_apart(table, shop, Split(rank=0.5))
+    assert sorted(ends) == sorted(alone)
+    for name, own in alone.items():
+        assert marked.filter(shop == name).equals(own)
+
+
+def test_a_shop_too_small_to_be_cut_is_named():
+    table = side_by_side().filter((pl.col("item_id") == "a1") | (pl.col("event_id") == "00100"))
+    with pytest.raises(UserError, match="leaves no event of part b of the shop for 'rank'"):
+        split.mark_apart(table, SHOPS.of_events(table), Split())
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "said"),
+    [
+        ("bob", "a1", "item a1 is of part a, user bob of b"),
+        ("new", "b1", "item b1 is of part b, user new of None"),
+        ("new", "x1", "item x1 is of part None, user new of None"),
+    ],
+)
+def test_an_event_of_no_one_shop_has_no_cut(user: str, item: str, said: str):
+    table = events(("ann", "a1", 1), (user, item, 2))
+    with pytest.raises(UserError, match=f"^1 events are of no one part.*00001: {said}; name one"):
+        SHOPS.of_events(table)
 
 
 def test_ties_on_a_cut_go_to_its_earlier_side():
@@ -148,13 +216,29 @@ def _bands(ends: dict[str, int]) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
+def write_ingested(log: pl.DataFrame, parts: Parts | None = None, **options: Any) -> None:
+    """Write what the stage reads, items and users with their parts if there are any."""
+    tables.write(log, files.EVENTS, tables.EVENTS)
+    for key, path, table in (
+        ("item_id", files.ITEMS, tables.ITEMS),
+        ("user_id", files.USERS, tables.USERS),
+    ):
+        ids = log.select(pl.col(key).unique().sort())
+        if parts is not None:
+            ids = ids.join(parts.items if key == "item_id" else parts.users, on=key, how="left")
+        rest = pl.DataFrame(schema=table.columns).drop(key)
+        lists = [name for name, kind in table.columns.items() if isinstance(kind, pl.List)]
+        whole = pl.concat([ids, rest], how="diagonal").with_columns(pl.col(lists).fill_null([]))
+        tables.write(whole, path, table)
+    nothing = pl.DataFrame(schema=tables.PROPERTIES.columns)
+    tables.write(nothing, files.PROPERTIES, tables.PROPERTIES)
+    Path("params.yaml").write_text(yaml.safe_dump({"split": {"rank": 0.25} | options}))
+
+
 def test_the_stage_writes_tables_and_cuts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [(f"u{place % 7}", f"i{place % 5}", 1000 + place) for place in range(200)]
-    tables.write(events(*rows), files.EVENTS, tables.EVENTS)
-    nothing = pl.DataFrame(schema=tables.PROPERTIES.columns)
-    tables.write(nothing, files.PROPERTIES, tables.PROPERTIES)
-    Path("params.yaml").write_text(yaml.safe_dump({"split": {"rank": 0.25}}))
+    write_ingested(events(*rows))
     split.main(Path("params.yaml"))
     first = digest(files.DATA / "split")
     assert read_json(files.CUTS) == {
@@ -172,6 +256,42 @@ def test_the_stage_writes_tables_and_cuts(tmp_path, monkeypatch):
     assert queries.height == 80
     split.main(Path("params.yaml"))
     assert digest(files.DATA / "split") == first
+
+
+def test_the_stage_cuts_shops_apart_by_shares_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_ingested(side_by_side(), SHOPS)
+    said = [("a1", 60), ("a1", 61), ("a1", 9_000), ("b1", 60), ("b1", 9_000), ("b1", 10_150)]
+    properties = pl.DataFrame(
+        [(item, ms, "said", str(ms)) for item, ms in said],
+        {"item_id": pl.String, "timestamp": pl.Int64, "name": pl.String, "value": pl.String},
+        orient="row",
+    )
+    properties = properties.cast({"timestamp": tables.TIME})
+    tables.write(properties, files.PROPERTIES, tables.PROPERTIES)
+    split.main(Path("params.yaml"))
+    cuts = read_json(files.CUTS)
+    assert cuts["parts"] == {
+        "a": {"fit_end_ms": 60, "train_end_ms": 80, "valid_end_ms": 90},
+        "b": {"fit_end_ms": 10_120, "train_end_ms": 10_160, "valid_end_ms": 10_180},
+    }
+    assert [cuts[name] for name in ("fit_end_ms", "train_end_ms", "valid_end_ms")] == [None] * 3
+    assert cuts["events"] == {"fit": 180, "rank": 60, "valid": 30, "test": 30}
+    known = pl.read_parquet(files.SPLIT_PROPERTIES).select("window", "item_id", "value").rows()
+    # What shop a said after its end is unknown, though shop b goes on for long.
+    assert known == [
+        ("fit", "a1", "60"),
+        ("fit", "b1", "9000"),
+        ("train", "a1", "61"),
+        ("train", "b1", "10150"),
+    ]
+    write_ingested(side_by_side(), SHOPS, method="cutoffs", train_end_ms=90, valid_end_ms=10_100)
+    split.main(Path("params.yaml"))
+    assert "parts" not in read_json(files.CUTS)
+    marked = tables.read(files.SPLIT_EVENTS, tables.SPLIT_EVENTS)
+    test = marked.filter(split="test")
+    assert test["timestamp"].min() == at(10_101)
+    assert marked.filter(split="valid")["item_id"].unique().sort().to_list() == ["a1", "b1"]
 
 
 def test_a_heavy_user_costs_what_their_histories_weigh():

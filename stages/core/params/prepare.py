@@ -182,8 +182,9 @@ class Split(Section):
 
     method: Literal["fractions", "cutoffs", "leave_last_out"] = Field(
         "fractions",
-        description="Cuts in time, by shares or by moments; or by user: the last event is test, "
-        "the one before it valid, the one before that rank.",
+        description="Cuts in time, by shares (of shops side by side, of each its own) or by "
+        "moments; or by user: the last event is test, the one before it valid, the one before that "
+        "rank.",
     )
     queries: Literal["reviews", "moments"] = Field(
         "reviews",

@@ -7,7 +7,7 @@ import polars as pl
 from stages.core import catalogue
 from stages.core.params import Fit, Popular
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT
-from stages.core.windows import impressions_of
+from stages.core.windows import end_of, impressions_of
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.retrieve.retrievers import Parts, TrainingData, make_retriever
 from stages.retrieve.retrievers.towers.shown import users_of_items
@@ -58,7 +58,7 @@ def check_hotness(
         asked = queries.filter(split=split).sort("query_id")
         asked = asked.gather_every(max(-(-asked.height // _SAMPLE), 1))
         behind = events.filter(pl.col("split").is_in(PARTS_OF_WINDOW[window]))
-        past = impressions_of(impressions, events, window, in_time)
+        past = impressions_of(impressions, events, window, in_time, parts)
         again = make_retriever("popular", Fit(popular=params), parts=parts)
         known = catalogue.of_window(items, properties, window)
         data = TrainingData(no_documents, events=behind, impressions=past, items=known, users=users)
@@ -126,12 +126,13 @@ def check_passed_over(
     items: pl.DataFrame,
     users: pl.DataFrame,
     draws: bool,
+    parts: Parts | None = None,
 ) -> Check:
     """Negatives that were shown and not clicked were so in the window, and none of it is left out.
 
     What may be drawn is found again, by the tables alone: of each user the impressions without a
-    click up to the window's last event and before the user's first that is held out, but for items
-    that the user chose in the window.
+    click up to the window's last event (of shops side by side, their own) and before the user's
+    first that is held out, but for items that the user chose in the window.
 
     Args:
         drawn: item_id, users (how many it is drawn for) and digest (of who they are).
@@ -140,6 +141,7 @@ def check_passed_over(
         items: the items table.
         users: the users table.
         draws: whether any are drawn.
+        parts: of the shop; None where it is one.
     """
     faults: dict[str, pl.Series] = {}
     pair = ["user_id", "item_id"]
@@ -150,7 +152,7 @@ def check_passed_over(
         behind, held = events.filter(inside), events.filter(~inside)
         cuts = held.group_by("user_id").agg(cut=pl.col("timestamp").min())
         shown = (
-            ignored.filter(pl.col("timestamp") <= behind["timestamp"].max())
+            ignored.filter(pl.col("timestamp") <= end_of(ignored, events, window, parts))
             .join(cuts, on="user_id", how="left")
             .filter((pl.col("timestamp") < pl.col("cut")).fill_null(True))
             .select(pair)

@@ -9,6 +9,7 @@ import polars as pl
 from stages.core import catalogue, metrics
 from stages.core.pairs import rows_of
 from stages.core.params import Examples
+from stages.core.parts import Parts
 from stages.core.store import content_hash
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT, feature_names
 from stages.evaluate.checks.verdict import Check, verdict
@@ -102,6 +103,7 @@ def check_features(
     params: Examples,
     properties: pl.DataFrame,
     retrievers: Sequence[str],
+    parts: Parts | None = None,
 ) -> Check:
     """Features are those that the window behind their query, and the query's own past, give.
 
@@ -119,12 +121,13 @@ def check_features(
         params: of the feature program.
         properties: of items, as the windows knew them.
         retrievers: names of all that ran, whether they found anything or not.
+        parts: of the shop; None where it is one.
     """
     faults: dict[str, pl.Series] = {}
     checked = 0
     names = feature_names(examples)
-    for window, parts in PARTS_OF_WINDOW.items():
-        behind = events.filter(pl.col("split").is_in(parts))
+    for window, held in PARTS_OF_WINDOW.items():
+        behind = events.filter(pl.col("split").is_in(held))
         splits = [split for split, own in WINDOW_OF_SPLIT.items() if own == window]
         asked = pl.concat(
             [
@@ -138,7 +141,7 @@ def check_features(
         rows = examples.join(asked, on="query_id", how="semi").sort("query_id", "item_id")
         program = FeatureProgram(params, retrievers)
         known = catalogue.of_window(items, properties, window)
-        program.fit(known, documents.filter(window=window), behind)
+        program.fit(known, documents.filter(window=window), behind, parts)
         mine = candidates.join(asked, on="query_id", how="semi")
         theirs = blend.join(asked, on="query_id", how="semi")
         due = program.transform(chosen, mine, theirs).sort("query_id", "item_id")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -71,15 +72,21 @@ def sentence(
     ranking: Mapping[str, Any],
     comparisons: Mapping[str, Any],
     attribution: Mapping[str, Any],
-    by_time: bool = True,
+    asked: str,
 ) -> str:
-    """Say in words how good the recommender is on test, and how sure that is."""
+    """Say in words how good the recommender is on test, and how sure that is.
+
+    Args:
+        ranking: figures of rankers and the blend.
+        comparisons: of each with the baseline, by split.
+        attribution: what was lost where, by split.
+        asked: what test asks, in words.
+    """
     best = best_ranker(ranking)
     figure = ranking[best].get("test", {}).get(_HEADLINE)
     if figure is None:
         return "There are no test queries, so nothing can be said."
     parts = attribution["test"]["rankers"][best][_HEADLINE]
-    asked = "queries later than everything it learned from" if by_time else "each user's last event"
     words = [
         f"On {asked}, {best} reaches an NDCG@5 of "
         f"{figure['mean']:.3f} ({_range(figure)}), where 1 puts the chosen item first every time."
@@ -243,12 +250,33 @@ def blend_in_words(fusion: Mapping[str, Any]) -> str:
     return f"The blend joins {joins}; its weights {origin}: {weights}."
 
 
-def split_in_words(cuts: Mapping[str, Any]) -> str | None:
-    """Return what a reader must know of a split that is not one by time; none of one that is.
+def asked(cuts: Mapping[str, Any]) -> str:
+    """Return in words what test asks.
 
     Args:
         cuts: what `split` wrote.
     """
+    if cuts["method"] == "leave_last_out":
+        return "each user's last event"
+    of = " of their shop" if "parts" in cuts else ""
+    return f"queries later than everything it learned from{of}"
+
+
+def split_in_words(cuts: Mapping[str, Any]) -> str | None:
+    """Return what a reader must know of a split that is not one cut in time; none of one that is.
+
+    Args:
+        cuts: what `split` wrote.
+    """
+    if "parts" in cuts:
+        shops = ", ".join(
+            f"{name} at {datetime.fromtimestamp(own['train_end_ms'] / 1000, UTC):%Y-%m-%d}"
+            for name, own in cuts["parts"].items()
+        )
+        return (
+            f"Each shop is cut in its own time (end of train: {shops}). What is fitted on all of "
+            "them together has seen what came later in another shop, of other users and items."
+        )
     if cuts["method"] != "leave_last_out":
         return None
     if not cuts["timed"]:

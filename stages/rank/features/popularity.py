@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from stages.core.parts import Parts
 from stages.core.tables import DAY_MS
 
 
@@ -16,7 +17,7 @@ class Popularity:
     What it says of a moment is made of the window's events strictly before it, so that where each
     user's last items are held out nothing counts that others did afterwards. A moment after the
     window's end is described as its end: what is recent is so by the last that was known, today
-    and a month after the window was closed.
+    and a month after the window was closed. Where the shop has parts, each has an end of its own.
 
     Args:
         recent_days: spans whose events are counted one by one.
@@ -27,18 +28,22 @@ class Popularity:
         self._days = tuple(recent_days)
         self._prior = rating_prior
 
-    def fit(self, events: pl.DataFrame, item_ids: pl.Series) -> Self:
+    def fit(self, events: pl.DataFrame, item_ids: pl.Series, parts: Parts | None = None) -> Self:
         """Lay out a window.
 
         Args:
             events: item_id, timestamp and value of the window's events and no others.
             item_ids: sorted, of the whole catalogue.
+            parts: of the shop, whose windows each end by themselves; None where it is one.
         """
         laid = events.select(
             item=item_ids.search_sorted(events["item_id"]).cast(pl.UInt32),
             at=pl.col("timestamp").dt.epoch("ms"),
             value=pl.col("value").cast(pl.Float64),
         )
+        if parts is not None:
+            laid = laid.with_columns(part=parts.of_items(events["item_id"]))
+            laid = laid.with_columns(end=pl.col("at").max().over("part")).drop("part")
         self._hold(laid.sort("item", "at", "value"), len(item_ids))
         return self
 
@@ -54,7 +59,7 @@ class Popularity:
             mean), `item_rating_spread` (standard deviation), `item_days_since_last` and
             `item_days_known` (since the first event), NaN where there is none; each of shape (n,).
         """
-        at_ms = np.minimum(at_ms, self._end)
+        at_ms = np.minimum(at_ms, self._end[item])
         begin, end = self._starts[item], self._place(item, at_ms)
         count = end - begin
         some = np.where(count > 0, 1.0, np.nan)
@@ -85,7 +90,9 @@ class Popularity:
         self._laid = laid
         item, self._at = laid["item"].to_numpy().astype(np.int64), laid["at"].to_numpy()
         value = laid["value"].to_numpy()
-        self._end = int(self._at.max(initial=0)) + 1
+        self._end = np.full(items, int(self._at.max(initial=0)) + 1)
+        if "end" in laid.columns:
+            self._end[item] = laid["end"].to_numpy() + 1
         self._mean = float(value.mean()) if len(value) else 0.0
         self._sums = np.concatenate([[0.0], np.cumsum(value)])
         self._squares = np.concatenate([[0.0], np.cumsum(value**2)])

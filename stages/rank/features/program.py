@@ -15,6 +15,7 @@ import polars as pl
 from stages.core.log import UserError
 from stages.core.pairs import PairNumbers, places, rows_of, sorted_rows_of
 from stages.core.params import Examples
+from stages.core.parts import Parts
 from stages.core.storage import read_json, write_json
 from stages.core.tables import DAY_MS, feature_names
 from stages.rank.features.affinity import Affinity
@@ -49,13 +50,20 @@ class FeatureProgram:
         self._neighbours = Neighbours()
         self._affinity = Affinity()
 
-    def fit(self, items: pl.DataFrame, documents: pl.DataFrame, events: pl.DataFrame) -> Self:
+    def fit(
+        self,
+        items: pl.DataFrame,
+        documents: pl.DataFrame,
+        events: pl.DataFrame,
+        parts: Parts | None = None,
+    ) -> Self:
         """Learn from a window.
 
         Args:
             items: the items table.
             documents: item_id and text of the window.
             events: the events of the window and no others.
+            parts: of the shop, whose windows end each by itself; None where it is one.
         """
         items = items.sort("item_id")
         self._items = items.select("item_id", item_price="price")
@@ -63,7 +71,7 @@ class FeatureProgram:
             documents.select("item_id", "text"), on="item_id", how="left", maintain_order="left"
         )
         self._lexical.fit(texts)
-        self._popularity.fit(events, items["item_id"])
+        self._popularity.fit(events, items["item_id"], parts)
         self._neighbours.fit(events, items["item_id"])
         self._affinity.fit(items)
         return self

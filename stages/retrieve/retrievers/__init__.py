@@ -4,6 +4,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from stages.core.params import Fit, RetrieverName
+from stages.core.parts import Parts
 from stages.retrieve.retrievers.base import (
     ENCODER_OF,
     READS_BESIDES,
@@ -13,7 +14,6 @@ from stages.retrieve.retrievers.base import (
 )
 from stages.retrieve.retrievers.history import KnowsItems
 from stages.retrieve.retrievers.parts import (
-    Parts,
     PartsKnowingItems,
     PartsRetriever,
     folder_of,

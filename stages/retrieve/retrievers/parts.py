@@ -1,7 +1,7 @@
 """Shops side by side: who is of one part finds that part's items and no others."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -9,8 +9,8 @@ import polars as pl
 
 from stages.core.log import UserError, get_logger
 from stages.core.metrics import order
-from stages.core.pairs import sorted_rows_of
 from stages.core.params import Fit, RetrieverName
+from stages.core.parts import COLUMN, Parts
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
 from stages.retrieve.retrievers.base import LEARNS_FROM, Restrictable, Retriever, TrainingData
@@ -18,100 +18,57 @@ from stages.retrieve.retrievers.history import KnowsItems, past_items
 
 log = get_logger(__name__)
 
-COLUMN = "part"
-"""The column of items and of users that names their part."""
 _ABOUT = "parts.json"
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Which part each item and each user is of.
+def of_queries(parts: Parts, queries: pl.DataFrame) -> pl.Series:
+    """Return the part of who asks, null where nothing is known of them.
 
-    Attributes:
-        items: item_id and part, sorted by item_id.
-        users: user_id and part, sorted by user_id.
+    It is that of the user, else of the newest item of the history that has one.
     """
+    known = parts.of_users(queries["user_id"])
+    rest = known.is_null().arg_true()
+    past = past_items(queries[rest], parts.items["item_id"])
+    newest = past.unique("query", keep="last", maintain_order=True)
+    told = parts.items[COLUMN].gather(newest["item"])
+    return known.scatter(rest.gather(newest["query"]), told)
 
-    items: pl.DataFrame
-    users: pl.DataFrame
 
-    @classmethod
-    def of(cls, items: pl.DataFrame, users: pl.DataFrame) -> Self | None:
-        """Read the parts off both tables; None where they name none, or items are all of one.
+def of_part(parts: Parts, data: TrainingData, part: str) -> TrainingData:
+    """Return what is known of one part; vectors of which it has none are None."""
+    items = pl.col("item_id").is_in(parts.item_ids(part).implode())
+    users = pl.col("user_id").is_in(parts.users.filter(pl.col(COLUMN) == part)["user_id"].implode())
 
-        What names no part is of none: such an item is not found, such a user is told by history.
-        """
-        if COLUMN not in items.columns or COLUMN not in users.columns:
-            return None
-        if items[COLUMN].drop_nulls().n_unique() < 2:
-            return None
-        of_items = items.select("item_id", COLUMN).drop_nulls().sort("item_id")
-        return cls(of_items, users.select("user_id", COLUMN).drop_nulls().sort("user_id"))
+    def kept(frame: pl.DataFrame | None, rows: pl.Expr = items) -> pl.DataFrame | None:
+        return None if frame is None else frame.filter(rows)
 
-    @property
-    def names(self) -> list[str]:
-        """The parts that have items, sorted."""
-        return self.items[COLUMN].unique().sort().to_list()
+    def some(frame: pl.DataFrame | None) -> pl.DataFrame | None:
+        own = kept(frame)
+        return None if own is None or own.is_empty() else own
 
-    def item_ids(self, part: str) -> pl.Series:
-        """Return the ids of a part's items, sorted."""
-        return self.items.filter(pl.col(COLUMN) == part)["item_id"]
-
-    def of_queries(self, queries: pl.DataFrame) -> pl.Series:
-        """Return the part of who asks, null where nothing is known of them.
-
-        It is that of the user, else of the newest item of the history that has one.
-        """
-        known = _looked_up(self.users, queries["user_id"])
-        rest = known.is_null().arg_true()
-        past = past_items(queries[rest], self.items["item_id"])
-        newest = past.unique("query", keep="last", maintain_order=True)
-        told = self.items[COLUMN].gather(newest["item"])
-        return known.scatter(rest.gather(newest["query"]), told)
-
-    def cut(self, data: TrainingData, part: str) -> TrainingData:
-        """Return what is known of one part; vectors of which it has none are None."""
-        items = pl.col("item_id").is_in(self.item_ids(part).implode())
-        users = pl.col("user_id").is_in(
-            self.users.filter(pl.col(COLUMN) == part)["user_id"].implode()
-        )
-
-        def kept(frame: pl.DataFrame | None, rows: pl.Expr = items) -> pl.DataFrame | None:
-            return None if frame is None else frame.filter(rows)
-
-        def some(frame: pl.DataFrame | None) -> pl.DataFrame | None:
-            own = kept(frame)
-            return None if own is None or own.is_empty() else own
-
-        return replace(
-            data,
-            documents=data.documents.filter(items),
-            embeddings=some(data.embeddings),
-            events=kept(data.events),
-            impressions=kept(data.impressions),
-            items=kept(data.items),
-            users=kept(data.users, users),
-            pictures=some(data.pictures),
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write both tables into a new folder, which lies beside those of the windows."""
-        folder.mkdir()
-        self.items.write_parquet(folder / "items.parquet")
-        self.users.write_parquet(folder / "users.parquet")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(*(pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users")))
+    return replace(
+        data,
+        documents=data.documents.filter(items),
+        embeddings=some(data.embeddings),
+        events=kept(data.events),
+        impressions=kept(data.impressions),
+        items=kept(data.items),
+        users=kept(data.users, users),
+        pictures=some(data.pictures),
+    )
 
 
 class PartsRetriever:
     """A retriever for each part, and whoever asks is answered by that of theirs.
 
-    What learns from a shop is fitted on each part alone. What is `Restrictable` is fitted on all
-    parts together and its items are then kept apart. Nothing is found in a part in which there is
-    nothing to learn from.
+    What learns from a shop is fitted on each part alone, up to the part's own end. What is
+    `Restrictable` is fitted on all parts together and its items are then kept apart. Nothing is
+    found in a part in which there is nothing to learn from.
+
+    Parts may be cut at different times, and what is fitted together learns from the union of their
+    windows: about an older part it is asked with a newer one's later events in its weights. No user
+    and no item is of both, so that none of these events tells of a query's own; what a calendar
+    brings to every shop, such as a fashion, they may tell.
 
     Of whom nothing is known, the lists of all parts are joined. By score, where parts were fitted
     together. Else scores do not compare, and the lists are taken from in turn: an item scores the
@@ -135,7 +92,7 @@ class PartsRetriever:
             made.fit(data)
             self._together, self._comparable = made, True
         for part in self._parts.names:
-            mine = self._parts.cut(data, part)
+            mine = of_part(self._parts, data, part)
             wanted = {name: getattr(mine, name) for name in LEARNS_FROM[self._name]}
             if all(frame is None or frame.is_empty() for frame in wanted.values()):
                 log.warning(
@@ -200,7 +157,7 @@ class PartsRetriever:
         return make_retriever(self._name, self._params, self._seed)
 
     def _answers(self, queries: pl.DataFrame, k: int) -> Iterator[pl.DataFrame]:
-        part = self._parts.of_queries(queries)
+        part = of_queries(self._parts, queries)
         for name, one in self._fitted.items():
             asked = queries.filter(part == name)
             if asked.height:
@@ -259,9 +216,3 @@ def folder_of(folder: Path, part: str | None) -> Path:
             "export one of its parts (--part), or run `dvc repro fit` first"
         )
     return folder / str(part)
-
-
-def _looked_up(table: pl.DataFrame, ids: pl.Series) -> pl.Series:
-    """Return the part of each id, null where it is not in the table, sorted by its first column."""
-    row = pl.Series(sorted_rows_of(ids, table.to_series(0)))
-    return table[COLUMN].gather(row.set(row < 0, None))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core.parts import Parts
 from stages.core.tables import TIME
 from stages.rank.features.popularity import DAY_MS, Popularity
 
@@ -99,3 +100,25 @@ def test_a_saved_one_says_the_same(tmp_path: Path) -> None:
     for name, values in made.before(np.arange(3), day(11, 11, 11)).items():
         again = loaded.before(np.arange(3), day(11, 11, 11))[name]
         assert np.array_equal(values, again, equal_nan=True)
+
+
+def test_of_shops_side_by_side_what_is_recent_is_so_by_their_own_end(tmp_path: Path) -> None:
+    """`c` is sold from day 1000 on, `a` and `b` until day 12; all are asked about later."""
+    log = pl.concat([LOG, events([("c", 1000, 4), ("c", 1001, 2)])])
+    parts = Parts(
+        pl.DataFrame({"item_id": IDS, "part": ["early", "early", "late"]}),
+        pl.DataFrame({"user_id": ["u"], "part": ["early"]}),
+    )
+    asked, at = np.array([0, 1, 2]), day(20, 20, 1010)
+    found = Popularity([7], 0.0).fit(log, IDS, parts).before(asked, at)
+    assert found["item_events_7d"].tolist() == [2, 0, 2]
+    assert found["item_days_since_last"] == pytest.approx([0, 12, 0], abs=1e-6)
+    one = Popularity([7], 0.0).fit(log, IDS).before(asked, at)
+    assert one["item_days_since_last"][:2] == pytest.approx([8, 20], abs=1e-6)
+    alone = Popularity([7], 0.0).fit(LOG, IDS).before(asked[:2], at[:2])
+    for name in set(alone) - {"item_rating"}:
+        np.testing.assert_array_equal(found[name][:2], alone[name])
+    Popularity([7], 0.0).fit(log, IDS, parts).save(tmp_path)
+    loaded = Popularity([7], 0.0).load(tmp_path, len(IDS)).before(asked, at)
+    for name, values in found.items():
+        np.testing.assert_array_equal(loaded[name], values)

@@ -19,6 +19,7 @@ from stages.retrieve.retrievers import (
     make_retriever,
 )
 from stages.retrieve.retrievers.base import LEARNS_FROM, Restrictable
+from stages.retrieve.retrievers.parts import of_queries
 from tests.retrieve.conftest import (
     EVERY,
     IN_PARTS,
@@ -123,8 +124,8 @@ def test_who_asks_is_of_their_user_s_part_else_of_their_newest_item_s() -> None:
     asked = queries([None] * len(rows), histories).with_columns(
         user_id=pl.Series(users, dtype=pl.String)
     )
-    assert known.of_queries(asked).to_list() == parts
-    assert known.of_queries(asked.clear()).to_list() == []
+    assert of_queries(known, asked).to_list() == parts
+    assert of_queries(known, asked.clear()).to_list() == []
 
 
 @pytest.mark.parametrize(
