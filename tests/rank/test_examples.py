@@ -89,6 +89,8 @@ def write(folder: Path, shown: pl.DataFrame) -> None:
     found = pl.DataFrame(lists, kinds, orient="row").with_columns(retriever=pl.lit("bm25"))
     found = found.select(*tables.CANDIDATES.columns)
     tables.write(items, folder / "items.parquet", tables.ITEMS)
+    users = pl.DataFrame(schema=tables.USERS.columns)
+    tables.write(users, folder / "users.parquet", tables.USERS)
     none = pl.DataFrame(schema=tables.SPLIT_PROPERTIES.columns)
     tables.write(none, folder / "properties.parquet", tables.SPLIT_PROPERTIES)
     tables.write(shown, folder / "events.parquet", tables.SPLIT_EVENTS)
@@ -107,9 +109,9 @@ def write(folder: Path, shown: pl.DataFrame) -> None:
 def run(folder: Path, shown: pl.DataFrame | None = None) -> pl.DataFrame:
     folder.mkdir(exist_ok=True)
     write(folder, events() if shown is None else shown)
-    inputs = ["params.yaml", "items.parquet", "properties.parquet", "events.parquet"]
-    inputs += ["queries.parquet"]
-    inputs += ["documents.parquet", "candidates", "blend.parquet"]
+    inputs = ["params.yaml", "items.parquet", "users.parquet", "properties.parquet"]
+    inputs += ["events.parquet", "queries.parquet", "documents.parquet"]
+    inputs += ["candidates", "blend.parquet"]
     stage.main(*(folder / name for name in [*inputs, "examples.parquet", "features"]))
     return tables.read(folder / "examples.parquet", tables.EXAMPLES)
 

@@ -87,7 +87,8 @@ def write_inputs(folder: Path, encoder: Encoder, name: str, *, cut: bool, words:
         )
         for window in tables.WINDOWS
     }
-    cuts = (ends if cut else dict.fromkeys(ends)) | {"events": counted}
+    method = "fractions" if cut else "leave_last_out"
+    cuts = (ends if cut else dict.fromkeys(ends)) | {"method": method, "events": counted}
     write_json(folder / "cuts.json", cuts)
     shown = pl.DataFrame(events, names).select(
         pl.col("event_id").alias("impression_id"),
