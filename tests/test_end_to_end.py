@@ -173,7 +173,7 @@ def test_killed_over_and_over_the_tables_are_the_same(small_run: Checkout, tmp_p
     rng = np.random.default_rng(7)
     kills, status = 0, -signal.SIGKILL
     while status and kills < MOST_KILLS:
-        status, said = killed(checkout, int(rng.integers(0, 2)), rng.uniform(0, 4))
+        status, said = killed(checkout, int(rng.integers(0, 2)), rng.uniform(0, 2.5))
         if status > 0:
             assert "rwlock" in said.lower() or "dvc.lock" in said, said
             mend(checkout)
