@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import polars as pl
 import typer
@@ -100,7 +100,7 @@ def summariser() -> Iterator[str]:
         server.shutdown()
 
 
-def recipe(reviews: int, items: int, quoted: int, url: str) -> dict[str, Any]:
+def recipe(reviews: int, items: int, quoted: int, order: str, url: str) -> dict[str, Any]:
     """Return the parameters of the shop."""
     return {
         "ingest": {
@@ -115,7 +115,7 @@ def recipe(reviews: int, items: int, quoted: int, url: str) -> dict[str, Any]:
         "llm": {"model": "first-words", "base_url": url},
         "keywords": {"backend": "chunks"},
         "summaries": {"use_llm": True, "min_chars": 50},
-        "documents": {"reviews": quoted, "keyword_order": "alphabet"},
+        "documents": {"reviews": quoted, "keyword_order": order},
         "encoder": {"kind": "minilm", "max_doc_length": 128},
     }
 
@@ -274,15 +274,18 @@ def main(
     reviews: Annotated[int, typer.Option(help="Reviews of the shop.")] = 50_000,
     items: Annotated[int, typer.Option(help="Items of the shop.")] = 1_000,
     quoted: Annotated[int, typer.Option(help="Reviews of an item that are encoded.")] = 30,
+    order: Annotated[
+        Literal["reviews", "alphabet"], typer.Option(help="Order of a document's keywords.")
+    ] = "alphabet",
     share: Annotated[float, typer.Option(help="Share of the reviews that change.")] = 0.01,
 ) -> None:
     """Print seconds, processor seconds and shares of the full cost."""
     with summariser() as url, tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
         small, shop = Path(folder) / "small", Path(folder) / "shop"
-        prepare(small, recipe(200, 20, quoted, url))
+        prepare(small, recipe(200, 20, quoted, order, url))
         run_all(small, "store")
         start = start_up(small, "store")
-        prepare(shop, recipe(reviews, items, quoted, url))
+        prepare(shop, recipe(reviews, items, quoted, order, url))
         runs = {"full": run_all(shop, "store")}
         passages = {"full": float(kept(shop, "store"))}
         changes: dict[str, Callable[[int], None]] = {
