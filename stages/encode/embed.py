@@ -71,6 +71,8 @@ def main(
 ) -> None:
     """Encode every document once, and build the Chroma collection from window train.
 
+    The collection holds the whole document's vector beside its first line.
+
     Without documents, as of a log without words, nothing is loaded and there is no collection.
     """
     params = load_params(params_file)
@@ -91,7 +93,9 @@ def main(
 
     from stages.encode.encoders import chroma
 
-    served = documents.with_columns(frame["vector"]).filter(window="train")
+    # Chroma indexes every word that it is given: a line an item, not the reviews that it quotes.
+    own = pl.col("text").str.split("\n").list.first()
+    served = documents.with_columns(frame["vector"], own).filter(window="train")
     served = served.join(titles, on="item_id", how="left", maintain_order="left")
     collection = params.embed.collection + ("" if encoder == "tuned" else "_base")
     chroma.write_folder(chroma_folder / encoder, collection, served)

@@ -83,10 +83,14 @@ def compose_windows(
         properties: of items, as the windows knew them; without, items are the same in all.
     """
     frames = []
+    first = _read(keywords, events.filter(split="fit")).filter(pl.col("keywords").list.len() > 0)
     for window in tables.WINDOWS:
         splits = tables.PARTS_OF_WINDOW[window]
         reviews = events.filter(pl.col("split").cast(pl.String).is_in(splits))
-        read = keywords.join(reviews.select("event_id"), on="event_id", how="semi")
+        read = _read(keywords, reviews)
+        if settings.keyword_window == "fit":
+            read = read.join(first.select("item_id"), on="item_id", how="anti")
+            read = pl.concat([first, read])
         known = items
         if properties is not None:
             known = catalogue.of_window(items, properties, window)
@@ -98,6 +102,11 @@ def compose_windows(
             )
         )
     return pl.concat(frames)
+
+
+def _read(keywords: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
+    """Return the keywords of these reviews."""
+    return keywords.join(reviews.select("event_id"), on="event_id", how="semi")
 
 
 def main(

@@ -108,6 +108,31 @@ def test_the_best_keywords_are_kept_and_then_put_in_order() -> None:
     assert named(1) == "[Title] A mic [Review Keywords] voice"
 
 
+def test_an_item_keeps_in_window_train_the_keywords_of_window_fit() -> None:
+    rows = [
+        ("e1", "full", START, None, "one", "fit"),
+        ("e2", "full", START, None, "two", "rank"),
+        ("e3", "titled", START, None, "none is named", "fit"),
+        ("e4", "titled", START, None, "four", "rank"),
+        ("e5", "titled", START, None, "five", "valid"),
+    ]
+    events = pl.DataFrame(rows, schema=EVENT_SCHEMA, orient="row")
+    named = [("e1", "full", ["mic"]), ("e2", "full", ["amp"]), ("e3", "titled", [])]
+    named += [("e4", "titled", ["red"]), ("e5", "titled", ["late"])]
+    keywords = pl.DataFrame(named, schema=KEYWORD_SCHEMA, orient="row")
+
+    def composed(window: str, of: str) -> dict[str, str]:
+        settings = Documents(max_features=0, keyword_window=of)
+        documents = compose_windows(ITEMS, events, keywords, SUMMARIES.clear(), settings)
+        return texts(documents, window)
+
+    early = {"full": "[Title] A mic [Review Keywords] mic", "titled": "[Title] Strap"}
+    kept = early | {"titled": "[Title] Strap [Review Keywords] red"}
+    assert composed("fit", "own") == composed("fit", "fit") == early
+    assert composed("train", "fit") == kept
+    assert composed("train", "own") == kept | {"full": "[Title] A mic [Review Keywords] amp, mic"}
+
+
 def test_sources_without_reviews_or_descriptions_are_composed() -> None:
     documents = compose_windows(
         ITEMS, EVENTS.clear(), KEYWORDS.clear(), SUMMARIES.clear(), Documents(reviews=2)

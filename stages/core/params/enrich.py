@@ -121,6 +121,11 @@ class Documents(Section):
         description="Their order: `reviews`: by rank, so that what is cut off is named least; "
         "`alphabet`: which a review changes more seldom.",
     )
+    keyword_window: Literal["own", "fit"] = Field(
+        "own",
+        description="What names them: `own`: all reviews of a window; `fit`: in window train too "
+        "those of window fit, where there are any, so that a review changes one text for two.",
+    )
     max_features: Annotated[int, Field(ge=0)] = Field(10, description="Features kept.")
     attributes: list[str] = Field(
         [], description="Columns of items whose values stand before their features."
