@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from benchmarks import als, change, hotness, lexical, permuted, topk, two_tower
+from benchmarks import als, change, hotness, keywords, lexical, permuted, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
 from stages.core import tables
@@ -21,7 +21,9 @@ from stages.enrich.keywords import keywords_task
 from stages.enrich.llm import load_backend
 from stages.enrich.llm.ask import ask
 from stages.enrich.llm.questions import Task
+from stages.enrich.score_backend.scoring import read_labelled
 from stages.enrich.summaries import summaries_task
+from stages.enrich.text.chunks import chunk_phrases
 from stages.retrieve.retrievers import TrainingData
 from stages.retrieve.retrievers.towers.lesson import lesson_of
 
@@ -295,3 +297,26 @@ def test_each_backend_of_keywords_writes_tables_of_its_own() -> None:
         assert dict(zip(options[::2], options[1::2], strict=True)) == change.made_by(backend)
         assert Path(change.made_by(backend)["--keywords"]) in change.TABLES
     assert len(set(change.TABLES)) == 6
+
+
+@pytest.mark.parametrize("text", ["My son's amp, loud amp at gigs.", "", "the", "red amp stand"])
+def test_phrases_between_stop_words_are_those_of_chunks_without_its_lists(text: str) -> None:
+    # None of the words is in REVIEW_WORDS, so both end a phrase at the same places.
+    assert keywords.between_stop_words(text, 2) == chunk_phrases(text, 2)
+
+
+def test_log_odds_rank_what_other_reviews_do_not_say_first() -> None:
+    texts = ["loud amp, violin tuner", "loud amp, guitar strap", "loud amp, loud amp"]
+    phrases = keywords.candidates(texts, keywords.between_stop_words)
+    assert phrases[0] == ["loud amp", "violin tuner"]
+    ranked = keywords.by_log_odds(texts, phrases)
+    assert ranked == [["violin tuner", "loud amp"], ["guitar strap", "loud amp"], ["loud amp"]]
+
+
+def test_the_number_of_phrases_is_the_best_and_the_fewest_of_equal_ones() -> None:
+    reviews = read_labelled()[:2]
+    right = [synonyms[0] for synonyms in reviews[0].accepted]
+    wrong = ["zebra crossing", "quantum foam", "left sock"]
+    assert len(right) >= 2
+    assert keywords.best_number(reviews[:1], [[*right, *wrong]]) == len(right)
+    assert keywords.best_number(reviews[:1], [wrong]) == 1
