@@ -4,14 +4,18 @@ The stages `keywords`, `summaries`, `documents` and `embed` run on a generated s
 store, again after each change, and at last once more with another empty store, whose tables must be
 the same bytes. Reviews change in two ways: some gain a sentence, and later others are written anew,
 which also changes the keywords of their items. Documents are those of the recipe `amazon_reviews`:
-they quote reviews. Keywords are read by both offline methods. Summaries are asked of a server of
-this process, which answers at once with the first words of its prompt, so that their cost is that
-of asking.
+they quote reviews. Keywords are read by both offline methods and by a language model, and
+documents are made of the first. Keywords of a language model and summaries are asked of a server of
+this process, which answers at once with the first words of the text, so that their cost is that of
+asking and of keeping answers. A model's own time is not in it; that grows with what is asked anew,
+so with it shares come near those of the texts that changed. As a request takes the client some
+milliseconds, a language model reads the first reviews alone.
 
 Shares are of processor seconds without start-up: modules and models are loaded by every run, and
 what asks a language model by every run that asks one. What that costs is measured by the same
 stages on a shop of the smallest size, run again with its store each time that one of its items
-changed. Of changes and of start-up the table shows the median of three, other reviews each time.
+changed, or two of its reviews where a language model reads those. Of changes and of start-up the
+table shows the median of three, other reviews each time.
 """
 
 import hashlib
@@ -27,6 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -42,20 +47,34 @@ WANTED = 0.03
 SENTENCE = " My neighbour borrowed it twice."
 TIMES = 3
 PREPARED = ("stages.prepare.ingest", "stages.prepare.split", "stages.encode.base")
-YAKE = Path("yake.yaml"), files.KEYWORDS.with_name("keywords_yake.parquet")
+USED = "keywords by chunks"
+ASKED = "keywords by a language model"
+OTHERS = {"keywords by YAKE": "yake", ASKED: "openai"}
+"""Backends of keywords that no document is made of."""
+
+
+def made_by(backend: str) -> dict[str, str]:
+    """Return the files of the keywords of another backend, by the option that names them."""
+    return {
+        "--params": f"{backend}.yaml",
+        "--keywords": str(files.KEYWORDS.with_name(f"keywords_{backend}.parquet")),
+        "--metrics": f"{backend}.json",
+    }
+
+
 STAGES = {
-    "keywords": ("stages.enrich.keywords",),
-    "keywords by YAKE": (
-        "stages.enrich.keywords",
-        *("--params", str(YAKE[0]), "--keywords", str(YAKE[1]), "--metrics", "yake.json"),
-    ),
+    USED: ("stages.enrich.keywords",),
+    **{
+        stage: ("stages.enrich.keywords", *chain.from_iterable(made_by(backend).items()))
+        for stage, backend in OTHERS.items()
+    },
     "summaries": ("stages.enrich.summaries",),
     "documents": ("stages.enrich.documents",),
     "embed": ("stages.encode.embed", "base"),
 }
 TABLES = (
     files.KEYWORDS,
-    YAKE[1],
+    *(Path(made_by(backend)["--keywords"]) for backend in OTHERS.values()),
     files.SUMMARIES,
     files.DOCUMENTS,
     files.EMBEDDINGS / "base.parquet",
@@ -72,16 +91,17 @@ class Cost:
 
 
 @contextmanager
-def summariser() -> Iterator[str]:
-    """Serve chat completions that quote the prompt; yield the server's address."""
+def first_words() -> Iterator[str]:
+    """Serve chat completions that quote the text, in the form asked for; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            summary = asked["messages"][-1]["content"][:200]
-            message = {"role": "assistant", "content": json.dumps({"summary": summary})}
+            form = asked["response_format"]["json_schema"]["schema"]["properties"]
+            answer = json.dumps(filled(form, asked["messages"][-1]["content"]))
+            message = {"role": "assistant", "content": answer}
             choice = {"index": 0, "finish_reason": "stop", "message": message}
             said = {"id": "0", "object": "chat.completion", "created": 0, "model": asked["model"]}
             body = json.dumps(said | {"choices": [choice]}).encode()
@@ -100,7 +120,18 @@ def summariser() -> Iterator[str]:
         server.shutdown()
 
 
-def recipe(reviews: int, items: int, quoted: int, order: str, url: str) -> dict[str, Any]:
+def filled(form: dict[str, Any], text: str) -> dict[str, Any]:
+    """Return the fields of a form: a text is how `text` begins, a list two of its words."""
+    words = iter(text.split())
+    return {
+        name: [word[:40] for word in islice(words, 2)] if field["type"] == "array" else text[:200]
+        for name, field in form.items()
+    }
+
+
+def recipe(
+    reviews: int, items: int, quoted: int, order: str, keywords: int, url: str
+) -> dict[str, Any]:
     """Return the parameters of the shop."""
     return {
         "ingest": {
@@ -115,7 +146,7 @@ def recipe(reviews: int, items: int, quoted: int, order: str, url: str) -> dict[
         "llm": {"model": "first-words", "base_url": url},
         "keywords": {"backend": "chunks"},
         "summaries": {"use_llm": True, "min_chars": 50},
-        "documents": {"reviews": quoted, "keyword_order": order},
+        "documents": {"reviews": quoted, "keyword_order": order, "max_keywords": keywords},
         "encoder": {"kind": "minilm", "max_doc_length": 128},
     }
 
@@ -163,11 +194,14 @@ def run_all(folder: Path, store: str) -> dict[str, Cost]:
 
 
 def start_up(folder: Path, store: str) -> dict[str, Cost]:
-    """Return what the stages cost after a change of one item."""
+    """Return what the stages cost after a change of one item, or of reviews that are asked of."""
     runs = []
     for _ in range(TIMES):
         rename_item(folder)
         runs.append(run_all(folder, store))
+    for turn, costs in enumerate(runs):
+        rewrite(folder, more_written(), 0.01, turn)
+        costs[ASKED] = run(folder, store, *STAGES[ASKED])
     return medians(runs)
 
 
@@ -182,12 +216,14 @@ def medians(runs: Sequence[dict[str, Cost]]) -> dict[str, Cost]:
     }
 
 
-def prepare(folder: Path, params: dict[str, Any]) -> None:
-    """Generate and split a shop."""
+def prepare(folder: Path, params: dict[str, Any], asked: int) -> None:
+    """Generate and split a shop, of which a language model reads so many reviews."""
     folder.mkdir(parents=True)
     (folder / files.PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
-    by_yake = params | {"keywords": {"backend": "yake"}}
-    (folder / YAKE[0]).write_text(yaml.safe_dump(by_yake), encoding="utf-8")
+    for backend in OTHERS.values():
+        keywords = {"backend": backend, "max_items": asked if backend == "openai" else None}
+        text = yaml.safe_dump(params | {"keywords": keywords})
+        (folder / made_by(backend)["--params"]).write_text(text, encoding="utf-8")
     for module in PREPARED:
         run(folder, "unused", module)
 
@@ -258,8 +294,8 @@ def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
         "|---|---|---|" + "---|" * len(changes),
     ]
     rows = {stage: [start[stage], *(costs[stage] for costs in runs.values())] for stage in STAGES}
-    used = [row for stage, row in rows.items() if stage != "keywords by YAKE"]
-    rows["together, without YAKE"] = [_sum(costs) for costs in zip(*used, strict=True)]
+    used = [row for stage, row in rows.items() if stage not in OTHERS]
+    rows[f"together, {USED}"] = [_sum(costs) for costs in zip(*used, strict=True)]
     for stage, (at_start, whole, *changed) in rows.items():
         work = max(whole.processor - at_start.processor, 1e-9)
         cells = [f"{cost.wall:.1f} ({cost.processor:.1f})" for cost in (at_start, whole)]
@@ -277,15 +313,19 @@ def main(
     order: Annotated[
         Literal["reviews", "alphabet"], typer.Option(help="Order of a document's keywords.")
     ] = "alphabet",
+    keywords: Annotated[
+        int, typer.Option(help="Keywords of a document; 40 in recipe amazon_reviews.")
+    ] = 40,
+    asked: Annotated[int, typer.Option(help="Reviews that a language model reads.")] = 10_000,
     share: Annotated[float, typer.Option(help="Share of the reviews that change.")] = 0.01,
 ) -> None:
     """Print seconds, processor seconds and shares of the full cost."""
-    with summariser() as url, tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
+    with first_words() as url, tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
         small, shop = Path(folder) / "small", Path(folder) / "shop"
-        prepare(small, recipe(200, 20, quoted, order, url))
+        prepare(small, recipe(200, 20, quoted, order, keywords, url), asked)
         run_all(small, "store")
         start = start_up(small, "store")
-        prepare(shop, recipe(reviews, items, quoted, order, url))
+        prepare(shop, recipe(reviews, items, quoted, order, keywords, url), asked)
         runs = {"full": run_all(shop, "store")}
         passages = {"full": float(kept(shop, "store"))}
         changes: dict[str, Callable[[int], None]] = {
@@ -307,8 +347,9 @@ def main(
         run_all(shop, "empty")
         again = digests(shop)
     typer.echo(
-        f"{reviews:,} reviews of {items:,} items, {quoted} quoted of each at the most; seconds "
-        "(of the processor), and the share of the full cost without start-up\n"
+        f"{reviews:,} reviews of {items:,} items, {quoted} quoted of each and {keywords} "
+        f"keywords at the most; a language model reads {min(asked, reviews):,}; seconds (of the "
+        "processor), and the share of the full cost without start-up\n"
     )
     typer.echo(report(runs, start))
     first, *then = (f"{count:,.0f}" for count in passages.values())

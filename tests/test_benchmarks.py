@@ -1,7 +1,6 @@
 """Parts of the benchmarks that can be wrong without showing it."""
 
 import gzip
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,21 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from benchmarks import als, change, hotness, lexical, permuted, topk, two_tower
+from benchmarks import als, change, hotness, keywords, lexical, permuted, topk, two_tower
 from benchmarks.noop import chain
 from benchmarks.search import Side, recall, report, vectors
 from stages.core import tables
-from stages.core.params import Als, Popular, TwoTower
+from stages.core.params import Als, Keywords, Llm, Popular, Summaries, TwoTower
+from stages.core.store import Store
+from stages.enrich.keywords import keywords_task
+from stages.enrich.llm import load_backend
+from stages.enrich.llm.ask import ask
+from stages.enrich.llm.questions import Task
+from stages.enrich.score_backend.scoring import read_labelled
+from stages.enrich.summaries import summaries_task
+from stages.enrich.text.chunks import chunk_phrases
 from stages.retrieve.retrievers import TrainingData
 from stages.retrieve.retrievers.towers.lesson import lesson_of
 
@@ -254,18 +262,61 @@ def test_shares_of_a_change_leave_start_up_out() -> None:
 
     said = change.report({"full": costs(52.0), "few": costs(3.0), "none": costs(1.9)}, costs(2.0))
     assert "| stage | start-up | full | few | none |" in said
-    assert "| keywords | 4.0 (2.0) | 104.0 (52.0) | 6.0 (3.0), 2.0% | 3.8 (1.9), 0.0% |" in said
+    assert (
+        "| keywords by chunks | 4.0 (2.0) | 104.0 (52.0) | 6.0 (3.0), 2.0% | 3.8 (1.9), 0.0% |"
+        in said
+    )
     four = "16.0 (8.0) | 416.0 (208.0) | 24.0 (12.0), 2.0% | 15.2 (7.6), 0.0%"
-    assert said.endswith(f"| together, without YAKE | {four} |")
+    assert said.endswith(f"| together, keywords by chunks | {four} |")
 
 
-def test_the_summariser_answers_in_the_servers_protocol() -> None:
-    from openai import OpenAI
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (summaries_task(Summaries()), {"summary": ("A strap. " * 99)[:200]}),
+        (
+            keywords_task(Keywords()),
+            {"who": ["A", "strap."], "when": ["A", "strap."], "why": ["A", "strap."]},
+        ),
+    ],
+)
+def test_the_server_of_changes_fills_in_the_form_asked_for(
+    task: Task[BaseModel], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    with change.first_words() as url, Store(tmp_path / "store") as store:
+        backend = load_backend("openai", Llm(model="any", base_url=url))
+        (answer,), tally = ask(["A strap. " * 99], task, backend, store)
+    assert answer.value is not None
+    assert answer.value.model_dump() == expected
+    assert (tally.asked, tally.asked_again, tally.retries) == (1, 0, {})
 
-    with change.summariser() as url:
-        asked = [{"role": "user", "content": "A strap. " * 99}]
-        said = OpenAI(base_url=url, api_key="none").chat.completions.create(
-            model="any", messages=asked
-        )
-    answer = json.loads(said.choices[0].message.content or "")
-    assert answer == {"summary": ("A strap. " * 99)[:200]}
+
+def test_each_backend_of_keywords_writes_tables_of_its_own() -> None:
+    for stage, backend in change.OTHERS.items():
+        options = change.STAGES[stage][1:]
+        assert dict(zip(options[::2], options[1::2], strict=True)) == change.made_by(backend)
+        assert Path(change.made_by(backend)["--keywords"]) in change.TABLES
+    assert len(set(change.TABLES)) == 6
+
+
+@pytest.mark.parametrize("text", ["My son's amp, loud amp at gigs.", "", "the", "red amp stand"])
+def test_phrases_between_stop_words_are_those_of_chunks_without_its_lists(text: str) -> None:
+    # None of the words is in REVIEW_WORDS, so both end a phrase at the same places.
+    assert keywords.between_stop_words(text, 2) == chunk_phrases(text, 2)
+
+
+def test_log_odds_rank_what_other_reviews_do_not_say_first() -> None:
+    texts = ["loud amp, violin tuner", "loud amp, guitar strap", "loud amp, loud amp"]
+    phrases = keywords.candidates(texts, keywords.between_stop_words)
+    assert phrases[0] == ["loud amp", "violin tuner"]
+    ranked = keywords.by_log_odds(texts, phrases)
+    assert ranked == [["violin tuner", "loud amp"], ["guitar strap", "loud amp"], ["loud amp"]]
+
+
+def test_the_number_of_phrases_is_the_best_and_the_fewest_of_equal_ones() -> None:
+    reviews = read_labelled()[:2]
+    right = [synonyms[0] for synonyms in reviews[0].accepted]
+    wrong = ["zebra crossing", "quantum foam", "left sock"]
+    assert len(right) >= 2
+    assert keywords.best_number(reviews[:1], [[*right, *wrong]]) == len(right)
+    assert keywords.best_number(reviews[:1], [wrong]) == 1

@@ -18,6 +18,7 @@ misbehave as a real server may:
     FAIL-TWICE  500 two times, then an answer
     SLOW-ONCE   no answer for a second, then one at once
     CLOSE-ONCE  the connection closed in the middle of an answer, then a whole one
+    DROP-ONCE   the connection closed without a word, then an answer
     FAIL        500 always
     HANG        no answer for a long time
 """
@@ -84,6 +85,9 @@ class ChatServer:
                 finally:
                     with server._lock:
                         server._at_once -= 1
+                if status is None:
+                    self.close_connection = True
+                    return None
                 return self.reply(status, answer, headers)
 
             def reply(
@@ -129,7 +133,7 @@ class ChatServer:
         """The first prompt of each conversation that was asked, in order, repeats included."""
         return [one["prompt"] for one in self.asked]
 
-    def _answer(self, body: dict[str, Any], sent: Any) -> tuple[int, Any, dict[str, str]]:
+    def _answer(self, body: dict[str, Any], sent: Any) -> tuple[int | None, Any, dict[str, str]]:
         said = [m["content"] for m in body["messages"] if m["role"] == "user"]
         turns = 1 + sum(content.startswith(OBJECTION) for content in said)
         prompt = said[-turns]
@@ -156,6 +160,8 @@ class ChatServer:
             return _error(429, "slow down", {"Retry-After": str(RETRY_AFTER)})
         if "FAIL" in prompt.split() or ("FAIL-TWICE" in prompt and before < 2):
             return _error(500, "out of luck")
+        if "DROP-ONCE" in prompt and before == 0:
+            return None, None, {}
         with self._lock:
             self.answered += 1
         broken = "CLOSE-ONCE" in prompt and before == 0

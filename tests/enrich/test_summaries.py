@@ -101,6 +101,7 @@ def test_failure_falls_back_and_says_so(chat_server: ChatServer, tmp_path: Path)
         "tokens_out_store": 0,
         "seconds_store": 0.0,
         "reasons_first": {"refusal": 1, "rejected": 1},
+        "retries": {},
         "descriptions": 2,
         "by_backend": {"openai": 2},
         "ok": 0,

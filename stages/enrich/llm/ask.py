@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -47,6 +48,8 @@ class Tally:
         seconds_store: seconds that earlier runs waited for the answers that came from the store.
         reasons_first: how many first replies were no filled-in form, those of earlier runs too, by
             the kind of reason; of those that were asked again `reasons` says what became.
+        retries: how many requests this run sent again since they had failed, by HTTP status such as
+            "429", "timeout" or "connection"; whether they were answered then, `reasons` tells.
     """
 
     asked: int = 0
@@ -59,6 +62,7 @@ class Tally:
     seconds: float = field(default=0.0, compare=False)
     seconds_store: float = field(default=0.0, compare=False)
     reasons_first: dict[str, int] = field(default_factory=dict, compare=False)
+    retries: dict[str, int] = field(default_factory=dict, compare=False)
 
 
 def ask(
@@ -90,7 +94,7 @@ def ask(
     first = {text: questions.first(text) for text in texts}
     anew = set(questions.failed(list(first.values()), store)) if retry_failed else set()
 
-    start = time.monotonic()
+    start, retried = time.monotonic(), backend.retries.copy()
     asked = {questions.key(question): question for question in first.values()}
     replies, new = _replies(asked, anew, questions, backend, store, task.unit)
     checked = {key: questions.check(reply) for key, reply in replies.items()}
@@ -125,6 +129,7 @@ def ask(
         seconds=round(time.monotonic() - start, 1) if heard else 0.0,
         seconds_store=round(sum((reply.seconds or 0.0 for reply in known), 0.0), 1),
         reasons_first=reasons_first,
+        retries=_since(retried, backend),
     )
     return [answers[text] for text in texts], tally
 
@@ -150,6 +155,7 @@ def _replies(
     known = stored(asked.keys() - anew, store)
     missing = {key: question for key, question in asked.items() if key not in known}
     if missing:
+        retried = backend.retries.copy()
         backend.load()
         last = time.monotonic()
         with progress(total=len(asked), initial=len(known), desc=backend.model, unit=unit) as bar:
@@ -169,19 +175,26 @@ def _replies(
                 try:
                     backend.answer(conversations, questions.schema, max_tokens, partial(take, sent))
                 except UserError:
-                    _log_paid([known[key] for key in missing if key in known], len(missing))
+                    paid = [known[key] for key in missing if key in known]
+                    _log_paid(paid, len(missing), _since(retried, backend))
                     raise
     return {key: known[key] for key in asked}, set(missing)
 
 
-def _log_paid(replies: Sequence[Reply], asked: int) -> None:
+def _since(before: Counter[str], backend: Backend) -> dict[str, int]:
+    """Return what a backend sent again since then, by kind."""
+    return dict(sorted((backend.retries - before).items()))
+
+
+def _log_paid(replies: Sequence[Reply], asked: int, retries: Mapping[str, int]) -> None:
     """Say what a run cost that ends before its last reply."""
     if replies:
         log.warning(
-            "%d of %d answers came and are kept: %d tokens in, %d out, %.1f s",
+            "%d of %d answers came and are kept: %d tokens in, %d out, %.1f s, sent again %s",
             len(replies),
             asked,
             sum(reply.tokens_in for reply in replies),
             sum(reply.tokens_out for reply in replies),
             sum(reply.seconds or 0.0 for reply in replies),
+            retries or "none",
         )

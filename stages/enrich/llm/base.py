@@ -1,5 +1,6 @@
 """The contract of a language model backend: conversations in, replies out as they arrive."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -49,10 +50,13 @@ class Backend(Protocol):
     Attributes:
         model: its name.
         max_tokens: how long an answer may be at first.
+        retries: requests that were sent again since they had failed, by HTTP status, "timeout" or
+            "connection".
     """
 
     model: str
     max_tokens: int
+    retries: Counter[str]
 
     @property
     def identity(self) -> str:

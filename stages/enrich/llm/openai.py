@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,6 +53,7 @@ class OpenaiServer:
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
         self.max_tokens = settings.max_tokens
+        self.retries = Counter[str]()
         self._settings = settings
         self._answered_at = 0.0
         self._refused = _BELIEVED  # In a row; of a server not heard yet nothing is believed.
@@ -88,11 +89,14 @@ class OpenaiServer:
     def _client(self) -> Any:
         import openai
 
+        from stages.enrich.llm.openai_retries import CountingConnection
+
         return openai.AsyncOpenAI(
             base_url=self._settings.base_url,
             api_key=os.environ.get(self._settings.api_key_env) or "none",
             timeout=self._settings.timeout_s,
             max_retries=self._settings.max_retries,
+            http_client=CountingConnection(self.retries),
         )
 
     async def _keep_alive(self) -> None:

@@ -1,6 +1,7 @@
 """vLLM inside this process: the whole batch is handed over, and vLLM schedules it on the GPUs."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -28,6 +29,7 @@ class InProcessVllm:
     def __init__(self, settings: Llm) -> None:
         self.model = settings.model
         self.max_tokens = settings.max_tokens
+        self.retries = Counter[str]()  # Nothing is sent, so nothing is sent again.
         self._settings = settings
         self._engine: Any = None
         self._has_answered = False

@@ -49,6 +49,7 @@ class OllamaServer:
         paths: of the requests, oldest first.
         chats: what its models were given.
         dropped: fields of requests that its OpenAI endpoint does not know.
+        failing: statuses with which the next requests are turned away, the next one's first.
     """
 
     def __init__(self, *pulled: str) -> None:
@@ -57,6 +58,7 @@ class OllamaServer:
         self.paths: list[str] = []
         self.chats: list[Chat] = []
         self.dropped: set[str] = set()
+        self.failing: list[int] = []
         lock = threading.Lock()
         server = self
 
@@ -88,6 +90,8 @@ class OllamaServer:
         self._http.server_close()
 
     def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.failing:
+            return self.failing.pop(0), {"error": "server busy"}
         if path == "/api/generate":
             return self._generate(body)
         if path == "/v1/chat/completions":

@@ -230,6 +230,23 @@ def test_answers_under_way_when_another_question_ends_the_run_are_kept(
         assert len(store) == 15
 
 
+def test_requests_sent_again_are_told_of_a_run_and_of_one_that_ends(
+    chat_server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"max_retries": 2, "timeout_s": 0.5}
+    prompts = ["FAIL-TWICE x", "CLOSE-ONCE x", "SLOW-ONCE x", "BUSY-ONCE x", "BROKEN-ONCE x"]
+    _, tally = put(chat_server, tmp_path / "s", prompts, **settings)
+    assert tally == Tally(asked=5, asked_again=1)
+    assert tally.retries == {"429": 1, "500": 2, "connection": 1, "timeout": 1}
+    assert list(tally.retries) == sorted(tally.retries)
+    assert put(chat_server, tmp_path / "s", prompts, **settings)[1].retries == {}
+    chat_server.dead_after = chat_server.answered + 2  # one breaks off, one is whole
+    with pytest.raises(UserError, match="after 3 tries"):
+        put(chat_server, tmp_path / "s", ["CLOSE-ONCE a", "b"], concurrency=1, **settings)
+    assert "1 of 2 answers came and are kept: 10 tokens in, 3 out" in caplog.text
+    assert caplog.text.rstrip().endswith("sent again {'503': 2, 'connection': 1}")
+
+
 def test_resumed_run_tells_what_the_one_before_it_was_charged(
     chat_server: ChatServer, tmp_path: Path
 ) -> None:

@@ -63,6 +63,21 @@ def test_model_is_loaded_once_before_all_questions_and_kept_as_long_as_asked(
     assert len(ollama.paths) == 4  # all is in the store, so nothing is loaded either
 
 
+def test_requests_sent_again_are_counted_and_loading_is_one(
+    ollama: OllamaServer, tmp_path: Path
+) -> None:
+    ollama.failing = [503, 429, 500]
+    settings = {"keep_alive": "30m", "max_retries": 3, "concurrency": 1}
+    tally = asked(ollama.url, tmp_path, ["a", "b"], **settings)
+    assert tally.retries == {"429": 1, "500": 1, "503": 1}
+    assert ollama.paths == ["/api/generate"] * 4 + ["/v1/chat/completions"] * 2
+    ollama.failing = [503]
+    tally = asked(ollama.url, tmp_path, ["a", "b", "c"], **(settings | {"keep_alive": None}))
+    assert (tally.asked, tally.retries) == (1, {"503": 1})
+    assert ollama.paths[6:] == ["/v1/chat/completions"] * 2
+    assert asked(ollama.url, tmp_path, ["a", "b", "c"], **settings).retries == {}
+
+
 def test_time_in_memory_is_no_part_of_the_question(ollama: OllamaServer, tmp_path: Path) -> None:
     asked(ollama.url, tmp_path, ["a"], keep_alive="30m")
     assert asked(ollama.url, tmp_path, ["a"]).asked == 0

@@ -20,6 +20,12 @@ SCHEMA = {
 
 
 def answers(server: ChatServer | str, prompts: list[str], **settings: Any) -> dict[int, Reply]:
+    return answers_and_retries(server, prompts, **settings)[0]
+
+
+def answers_and_retries(
+    server: ChatServer | str, prompts: list[str], **settings: Any
+) -> tuple[dict[int, Reply], dict[str, int]]:
     url = server if isinstance(server, str) else server.url
     settings = {"max_retries": 2, "timeout_s": 20.0} | settings
     backend = load_backend("openai", Llm(model="tiny", base_url=url, **settings))
@@ -31,7 +37,7 @@ def answers(server: ChatServer | str, prompts: list[str], **settings: Any) -> di
         taken[position] = reply
 
     backend.answer(conversations, SCHEMA, backend.max_tokens, take)
-    return taken
+    return taken, backend.retries
 
 
 def test_each_prompt_gets_its_own_answer(chat_server: ChatServer) -> None:
@@ -78,15 +84,47 @@ def test_retry_after_is_waited_for(chat_server: ChatServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "tries"), [("FAIL-TWICE now", 3), ("SLOW-ONCE now", 2), ("CLOSE-ONCE now", 2)]
+    ("prompt", "retries"),
+    [
+        ("FAIL-TWICE now", {"500": 2}),
+        ("SLOW-ONCE now", {"timeout": 1}),
+        ("CLOSE-ONCE now", {"connection": 1}),
+        ("DROP-ONCE now", {"connection": 1}),
+    ],
 )
 def test_server_that_fails_for_a_while_is_waited_for(
-    chat_server: ChatServer, prompt: str, tries: int
+    chat_server: ChatServer, prompt: str, retries: dict[str, int]
 ) -> None:
-    taken = answers(chat_server, [prompt, "good"], timeout_s=0.5)
+    taken, counted = answers_and_retries(chat_server, [prompt, "good"], timeout_s=0.5)
+    tries = 1 + sum(retries.values())
+    assert counted == retries
     word = prompt.split()[0].lower()
     assert taken == {0: Reply(f'{{"words": ["{word}"]}}'), 1: Reply('{"words": ["good"]}')}
     assert sorted(chat_server.prompts) == sorted([prompt] * tries + ["good"])
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 16])
+def test_requests_sent_again_are_counted_by_what_had_failed(
+    chat_server: ChatServer, concurrency: int
+) -> None:
+    prompts = [f"BUSY-ONCE w{n}" for n in range(4)] + [f"FAIL-TWICE w{n}" for n in range(3)]
+    prompts += [f"CLOSE-ONCE w{n}" for n in range(2)] + ["DROP-ONCE x", "SLOW-ONCE x", "good"]
+    taken, retries = answers_and_retries(
+        chat_server, prompts, timeout_s=0.5, concurrency=concurrency
+    )
+    assert all(reply.problem is None for reply in taken.values())
+    assert retries == {"429": 4, "500": 6, "connection": 3, "timeout": 1}
+    assert len(chat_server.asked) == len(prompts) + sum(retries.values())
+
+
+def test_what_failed_for_good_was_sent_again_once_less_than_tried(chat_server: ChatServer) -> None:
+    prompts = ["FAIL x", "LONG x", "SOFT", "FAIL y"]
+    taken, retries = answers_and_retries(chat_server, prompts, max_retries=2, concurrency=1)
+    assert [taken[n].text is None for n in range(4)] == [True, True, False, True]
+    tried = [sum(prompt == one for one in chat_server.prompts) for prompt in prompts]
+    assert tried == [3, 1, 1, 3]
+    assert retries == {"500": 4}
+    assert answers_and_retries(chat_server, ["FAIL x", "good"], max_retries=0)[1] == {}
 
 
 def test_back_off_grows(chat_server: ChatServer) -> None:
