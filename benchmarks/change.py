@@ -129,9 +129,7 @@ def filled(form: dict[str, Any], text: str) -> dict[str, Any]:
     }
 
 
-def recipe(
-    reviews: int, items: int, quoted: int, order: str, keywords: int, url: str
-) -> dict[str, Any]:
+def recipe(reviews: int, items: int, documents: dict[str, Any], url: str) -> dict[str, Any]:
     """Return the parameters of the shop."""
     return {
         "ingest": {
@@ -146,7 +144,7 @@ def recipe(
         "llm": {"model": "first-words", "base_url": url},
         "keywords": {"backend": "chunks"},
         "summaries": {"use_llm": True, "min_chars": 50},
-        "documents": {"reviews": quoted, "keyword_order": order, "max_keywords": keywords},
+        "documents": documents,
         "encoder": {"kind": "minilm", "max_doc_length": 128},
     }
 
@@ -313,6 +311,9 @@ def main(
     order: Annotated[
         Literal["reviews", "alphabet"], typer.Option(help="Order of a document's keywords.")
     ] = "alphabet",
+    window: Annotated[
+        Literal["own", "fit"], typer.Option(help="Whose reviews name a document's keywords.")
+    ] = "fit",
     keywords: Annotated[
         int, typer.Option(help="Keywords of a document; 40 in recipe amazon_reviews.")
     ] = 40,
@@ -320,12 +321,18 @@ def main(
     share: Annotated[float, typer.Option(help="Share of the reviews that change.")] = 0.01,
 ) -> None:
     """Print seconds, processor seconds and shares of the full cost."""
+    documents = {
+        "reviews": quoted,
+        "keyword_order": order,
+        "keyword_window": window,
+        "max_keywords": keywords,
+    }
     with first_words() as url, tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
         small, shop = Path(folder) / "small", Path(folder) / "shop"
-        prepare(small, recipe(200, 20, quoted, order, keywords, url), asked)
+        prepare(small, recipe(200, 20, documents, url), asked)
         run_all(small, "store")
         start = start_up(small, "store")
-        prepare(shop, recipe(reviews, items, quoted, order, keywords, url), asked)
+        prepare(shop, recipe(reviews, items, documents, url), asked)
         runs = {"full": run_all(shop, "store")}
         passages = {"full": float(kept(shop, "store"))}
         changes: dict[str, Callable[[int], None]] = {
