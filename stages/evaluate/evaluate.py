@@ -24,6 +24,7 @@ def main(
     candidates_folder: Path = files.CANDIDATES,
     blend_file: Path = files.BLEND,
     scores_folder: Path = files.SCORES,
+    retrievers_folder: Path = files.RETRIEVERS,
     metrics_folder: Path = files.METRICS,
     plots_folder: Path = files.PLOTS,
 ) -> None:
@@ -116,6 +117,8 @@ def main(
     write_json(metrics_folder / "details.json", details)
     plots.write_csv(plots.recall_curve(retrieval), plots_folder / "recall.csv")
     plots.write_csv(plots.ranking_bars(ranking), plots_folder / "ranking.csv")
+    towers = plots.towers_curve(retrievers_folder, params.retrievers)
+    plots.write_csv(towers, plots_folder / "two_tower.csv")
     counts = ", ".join(f"{split} {part.height}" for split, part in asked.items())
     log.info("queries: %s; %d retrievers, %d rankers", counts, len(sources), len(rankers) - 1)
 

@@ -45,6 +45,11 @@ def read_importances(folder: Path, rankers: list[str]) -> dict[str, pl.DataFrame
     return {name: pl.read_csv(path) for name, path in paths.items() if path.exists()}
 
 
+def read_curve(path: Path) -> pl.DataFrame:
+    """Read what training wrote on its way, a row a measurement; no rows where it wrote none."""
+    return pl.read_csv(path) if path.exists() else pl.DataFrame()
+
+
 def render(content: dict[str, Any]) -> str:
     """Fill the template; all text is escaped, and a name that it misses is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -100,8 +105,6 @@ def main(
         tables.read(documents_file, tables.DOCUMENTS).filter(window="train"),
         named,
     )
-    curve = plots_folder / "finetune.csv"
-    points = pl.read_csv(curve) if curve.exists() else pl.DataFrame()
     checks = found["audit"]["checks"]
     page = render(
         {
@@ -114,7 +117,9 @@ def main(
             "tuned": fusion["origin"] == "tuned",
             "honest": content.honest(found["rank_slice"]),
             "learned": content.learned(
-                read_importances(rankers_folder, list(params.rankers)), points
+                read_importances(rankers_folder, list(params.rankers)),
+                read_curve(plots_folder / "finetune.csv"),
+                read_curve(plots_folder / "two_tower.csv"),
             ),
             "gate": content.gate(found["finetune"]),
             "examples": examples.examples_of(drawn, before, after, titles),

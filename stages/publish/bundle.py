@@ -24,6 +24,7 @@ LIBRARIES = (
     "transformers",
     "bm25s",
     "faiss-cpu",
+    "chromadb",
     "lightgbm",
     "xgboost",
     "polars",

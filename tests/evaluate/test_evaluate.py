@@ -7,12 +7,14 @@ import polars as pl
 import pytest
 from small_world import LISTED, RANKERS, RETRIEVERS, World
 
-from stages.core import metrics, storage
-from stages.core.params import Evaluate
+from stages.core import metrics, storage, tables
+from stages.core.params import Evaluate, TwoTower
 from stages.evaluate.evaluate import main
-from stages.evaluate.figures import measures
+from stages.evaluate.figures import measures, plots
 from stages.evaluate.figures.intervals import Bootstrap
 from stages.evaluate.figures.slices import SLICES, slices_of
+from stages.retrieve.fit import of_window, with_behaviour
+from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
 
 BOOTSTRAP = Bootstrap(Evaluate(bootstrap=100), 0)
 INTERVAL = {"mean", "low", "high"}
@@ -206,6 +208,44 @@ def test_plots_hold_the_figures(folder: Path, found: dict[str, Any]) -> None:
     assert row["recall"] == found["retrieval"]["bm25"]["test"]["recall@20"]["mean"]
     ranking = pl.read_csv(folder / "plots" / "ranking.csv")
     assert ranking.columns == ["ranker", "split", "metric", "mean", "low", "high"]
+
+
+def test_without_towers_their_curve_is_empty(folder: Path) -> None:
+    """A folder of towers may be left from when they were named."""
+    assert (folder / "plots" / "two_tower.csv").read_text() == "epoch,step,loss,mrr\n"
+    assert plots.towers_curve(folder / "nowhere", ["bm25"]).is_empty()
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_the_curve_of_towers_is_that_of_window_train(
+    world: World, tmp_path: Path, patience: int | None
+) -> None:
+    settings = {"dim": 8, "hidden": [8], "min_count": 1, "batch_size": 64, "lr": 0.01}
+    params = TwoTower.model_validate(settings | {"min_steps": 40, "patience": patience})
+    for run in ("once", "again"):
+        for window in tables.WINDOWS:
+            data = of_window(window, world.documents, None, None, world.items, world.users, None)
+            data = with_behaviour(data, window, world.events, world.impressions, True, None)
+            made = TwoTowerRetriever(params, seed=3, store=tmp_path / "store")
+            made.fit(data)
+            saved = tmp_path / run / "two_tower" / window
+            saved.mkdir(parents=True)
+            made.save(saved)
+        curve = plots.towers_curve(tmp_path / run, ["bm25", "two_tower"])
+        plots.write_csv(curve, tmp_path / f"{run}.csv")
+    assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
+    read = pl.read_csv(tmp_path / "once.csv")
+    assert read["epoch"].to_list() == list(range(1, read.height + 1))
+    learned = -(-data.events.height // 64)
+    if patience is None:
+        assert read["step"].to_list() == [n * learned for n in read["epoch"]]
+        assert read["step"][-1] >= 40
+        assert read["mrr"].null_count() == read.height
+    else:
+        assert read["mrr"].is_between(0, 1).all()
+    assert read["loss"][-1] < read["loss"][0]
+    of_fit = pl.read_csv(tmp_path / "once" / "two_tower" / "fit" / "curve.csv")
+    assert of_fit["loss"].to_list() != read["loss"].to_list()
 
 
 def test_the_same_tables_give_the_same_bytes(

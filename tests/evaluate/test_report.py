@@ -71,6 +71,8 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         gate |= {"difference": {"mean": 0.1, "low": 0.05, "high": 0.15}, "window": "fit"}
         storage.write_json(Path("metrics/finetune.json"), gate)
         storage.write_text(Path("plots/finetune.csv"), "step,loss,recall\n1,2.5,\n2,2.0,0.4\n")
+        curve = "epoch,step,loss,mrr\n1,4,2.5,\n2,8,2.0,0.4\n"
+        storage.write_text(Path("plots/two_tower.csv"), curve)
         gains = "feature,gain\nbm25_score,0.75\nitem_price,0.25\n"
         storage.write_text(Path("models/rankers/lightgbm/importance.csv"), gains)
         report.main()
@@ -116,13 +118,14 @@ def test_it_holds_every_part(folder: Path, page: Page) -> None:
     said = " ".join(page.text)
     assert "The blend joins by standardised scores; its weights were tuned on valid: " in said
     assert "Weights of the blend, early stopping and the choice" in said
-    for words in ("Limits", "Feature importance, lightgbm", "Fine-tuning the encoder"):
+    trained = ("Fine-tuning the encoder", "Training the two towers")
+    for words in ("Limits", "Feature importance, lightgbm", *trained):
         assert words in said
     assert "On valid the tuned encoder is better by 0.100 (0.050 to 0.150)" in said
     assert "ingest · reviews · duplicates" in said
     assert "keywords · reasons · refused" in said
     source = (folder / "report" / "index.html").read_text(encoding="utf-8")
-    assert source.count("<svg") == 11
+    assert source.count("<svg") == 12
     assert source.count("<blockquote>") == 6
 
 
@@ -255,6 +258,23 @@ def test_an_item_without_title_is_called_by_id_and_words() -> None:
     documents = pl.DataFrame({"item_id": ["b"], "text": ["[Review Keywords] loud [Features] big"]})
     called = examples.names_of(items, documents, pl.Series(["a", "b", "c", "d"]))
     assert called == {"a": "Anvil", "b": "b loud big", "c": "c", "d": "d"}
+
+
+def test_a_curve_has_a_second_axis_where_something_was_measured() -> None:
+    rows = {"step": [4, 8], "loss": [2.5, 2.0]}
+    alone = charts.towers_curve(pl.DataFrame(rows | {"mrr": [None, None]}))
+    both = charts.towers_curve(pl.DataFrame(rows | {"mrr": [0.1, 0.2]}))
+    assert "MRR of held-out users" in both
+    assert "MRR" not in alone
+    assert ">loss<" in alone
+
+
+def test_without_rows_no_curve_is_drawn(tmp_path: Path) -> None:
+    storage.write_text(tmp_path / "two_tower.csv", "epoch,step,loss,mrr\n")
+    storage.write_text(tmp_path / "finetune.csv", "step,loss,recall\n1,2.5,\n")
+    points, towers = (report.read_curve(tmp_path / f"{n}.csv") for n in ("finetune", "two_tower"))
+    assert list(content.learned({}, points, towers)) == ["finetune"]
+    assert content.learned({}, towers, report.read_curve(tmp_path / "none.csv")) == {}
 
 
 def test_charts_of_the_same_figures_are_the_same_bytes() -> None:

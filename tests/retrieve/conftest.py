@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from stages.core import tables
-from stages.core.params import READS_HISTORY, Encoder, Fit, RetrieverName
+from stages.core.params import READS_HISTORY, Content, Encoder, Fit, RetrieverName
 from stages.encode.embed import embeddings_frame
 from stages.encode.encoders import CachedEncoder
 from stages.retrieve.retrievers import (
@@ -233,15 +233,21 @@ def settings_of(name: str, folder: Path, seed: int) -> Encoder | None:
     return None
 
 
-def fit(name: RetrieverName, folder: Path, seed: int = 0, in_parts: bool = False) -> Case:
-    params = settings_of(name, folder / "model", seed)
+def fit(
+    name: RetrieverName,
+    folder: Path,
+    seed: int = 0,
+    in_parts: bool = False,
+    params: Fit | None = None,
+) -> Case:
+    model = settings_of(name, folder / "model", seed)
     (folder / "train").mkdir(parents=True)
     known = vectors() if name == "content" else None
     data = TrainingData(documents(), known, events=events(), items=items())
     if in_parts:
         data = beside(data)
-    if params is not None:
-        tiny_models.described(folder / "encoder", params)
+    if model is not None:
+        tiny_models.described(folder / "encoder", model)
         encoder = CachedEncoder(folder / "encoder")
         encoded = encoder.encode_documents(data.documents["text"].to_list(), multi=True)
         keyed = data.documents.with_columns(
@@ -250,7 +256,7 @@ def fit(name: RetrieverName, folder: Path, seed: int = 0, in_parts: bool = False
         frame = embeddings_frame(keyed, encoded, encoder.model.model_hash)
         data = replace(data, embeddings=frame, encoder=encoder)
     parts = parts_of(data) if in_parts else None
-    made = make_retriever(name, Fit(), parts=parts)
+    made = make_retriever(name, params or Fit(), parts=parts)
     made.fit(data)
     made.save(folder / "train")
     ask = whole_texts if name == "dense" else shoppers if name in READS_HISTORY else queries
@@ -269,15 +275,22 @@ EVERY = get_args(RetrieverName)
 IN_PARTS = "-in-parts"
 
 
+BY_CHROMA = "-by-chroma"
+
+
 def twice(names: Sequence[str]) -> list[str]:
-    """Parameters of `case`: each retriever alone, and of a shop of parts."""
-    return [*names, *(name + IN_PARTS for name in names)]
+    """Parameters of `case`: each retriever alone, and of a shop of parts; content by Chroma too."""
+    kinds = [*names, *(name + BY_CHROMA for name in names if name == "content")]
+    return [*kinds, *(kind + IN_PARTS for kind in kinds)]
 
 
 @pytest.fixture(scope="session", params=twice(EVERY))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    name = request.param.removesuffix(IN_PARTS)
-    return fit(name, tmp_path_factory.mktemp(name), in_parts=name != request.param)
+    kind = request.param.removesuffix(IN_PARTS)
+    name = kind.removesuffix(BY_CHROMA)
+    params = Fit(content=Content(index="chroma")) if kind != name else None
+    in_parts = kind != request.param
+    return fit(name, tmp_path_factory.mktemp(name), in_parts=in_parts, params=params)
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ class Popular(Section):
         30.0, description="Days after which an event counts half."
     )
     prior_impressions: Annotated[float, Field(gt=0)] = Field(
-        20.0, description="Impressions at the mean click rate that every item is credited with."
+        20.0,
+        description="Impressions at the mean click rate that every item is credited with; in a "
+        "segment, at the item's.",
     )
     segments: list[str] = Field(
         [],
@@ -162,10 +164,10 @@ class Content(Section):
         0.7, description="Weight of a moment of the history relative to the one after it."
     )
     max_history: Positive = Field(50, description="Newest moments of a history that are read.")
-    index: Literal["auto", "exact", "flat", "ivf", "hnsw"] = Field(
+    index: Literal["auto", "exact", "flat", "ivf", "hnsw", "chroma"] = Field(
         "auto",
-        description="exact: our own; the others are FAISS's; auto: exact up to 100,000 items, "
-        "ivf beyond.",
+        description="exact: our own; flat, ivf, hnsw: FAISS's; chroma: a Chroma collection; auto: "
+        "exact up to 100,000 items, ivf up to 200,000, hnsw beyond.",
     )
     repeat: bool = Field(False, description="Items of the history may be found again.")
 

@@ -6,7 +6,7 @@ after every read; `open_copy` is the one way in which a tracked folder is opened
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,22 @@ from stages.core.log import UserError, progress
 from stages.core.storage import atomic_folder
 
 
-def write_folder(folder: Path, collection: str, documents: pl.DataFrame) -> None:
+def write_folder(
+    folder: Path, collection: str, documents: pl.DataFrame, graph: Mapping[str, int] | None = None
+) -> None:
     """Write a collection into a new folder.
 
     Args:
         folder: replaced whole.
         collection: its name.
         documents: item_id, text, title (may be null) and vector.
+        graph: settings of its HNSW index; None for Chroma's own.
     """
     import chromadb
 
     with atomic_folder(folder) as temporary:
         client = chromadb.PersistentClient(str(temporary), settings=_settings())
-        _fill(client, collection, documents)
+        _fill(client, collection, documents, graph or {})
         _close(client)
 
 
@@ -56,7 +59,7 @@ def write_server(url: str, collection: str, documents: pl.DataFrame) -> None:
         raise UserError(f"embed.chroma_url {url!r}: no Chroma server answers ({error})") from error
     if collection in {existing.name for existing in client.list_collections()}:
         client.delete_collection(collection)
-    _fill(client, collection, documents)
+    _fill(client, collection, documents, {})
 
 
 @contextmanager
@@ -85,9 +88,9 @@ def _settings() -> Any:
     return Settings(anonymized_telemetry=False)
 
 
-def _fill(client: Any, collection: str, documents: pl.DataFrame) -> None:
+def _fill(client: Any, collection: str, documents: pl.DataFrame, graph: Mapping[str, int]) -> None:
     made = client.create_collection(
-        collection, configuration={"hnsw": {"space": "ip"}}, embedding_function=None
+        collection, configuration={"hnsw": {"space": "ip", **graph}}, embedding_function=None
     )
     step = client.get_max_batch_size()
     for start in progress(range(0, documents.height, step), desc="chroma", unit="batch"):

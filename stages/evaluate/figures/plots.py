@@ -1,5 +1,6 @@
 """The data behind the charts of `dvc plots`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -32,6 +33,23 @@ def ranking_bars(ranking: dict[str, dict[str, Figures]]) -> pl.DataFrame:
     ]
     names = ["ranker", "split", "metric", "mean", "low", "high"]
     return pl.DataFrame(rows, names, orient="row")
+
+
+def towers_curve(retrievers: Path, names: Sequence[str]) -> pl.DataFrame:
+    """Return epoch, step, loss and mrr of training the two towers of window train.
+
+    There are no rows where they are not among the retrievers, and no mrr where no users were held
+    out (`fit.two_tower.patience`).
+
+    Args:
+        retrievers: folder of what was fitted, where a retriever that is no longer named may lie.
+        names: the retrievers.
+    """
+    schema = {"epoch": pl.Int64, "step": pl.Int64, "loss": pl.Float64, "mrr": pl.Float64}
+    if "two_tower" not in names:
+        return pl.DataFrame(schema=schema)
+    curve = retrievers / "two_tower" / "train" / "curve.csv"
+    return pl.read_csv(curve, schema_overrides=schema).select(*schema)
 
 
 def write_csv(frame: pl.DataFrame, path: Path) -> None:

@@ -189,27 +189,32 @@ def importance(gains: pl.DataFrame, name: str, shown: int = 15) -> Markup:
 
 def finetune_curve(points: pl.DataFrame) -> Markup:
     """Draw loss and validation recall by step; the columns are step, loss, recall."""
+    title = "Loss and recall while fine-tuning"
+    return _training(points, "finetune", title, "recall", "Recall@10 on valid")
+
+
+def towers_curve(points: pl.DataFrame) -> Markup:
+    """Draw loss and, where users were held out, their MRR by step; the columns are so named."""
+    title = "Loss of the two towers while training"
+    return _training(points, "two-tower", title, "mrr", "MRR of held-out users")
+
+
+def _training(points: pl.DataFrame, name: str, title: str, measured: str, label: str) -> Markup:
+    """Draw loss by step and, on an axis of its own, what was measured on the way, if anything."""
     with _canvas(2.6) as (figure, axis):
-        known = points.drop_nulls("loss")
-        axis.plot(known["step"].to_list(), known["loss"].to_list(), "o-", color=_BAD, lw=1.5, ms=3)
-        axis.set_ylabel("loss", color=_BAD)
-        axis.set_xlabel("step")
-        other = axis.twinx()
-        known = points.drop_nulls("recall")
-        other.plot(
-            known["step"].to_list(),
-            known["recall"].to_list(),
-            color=_GOOD,
-            lw=1.5,
-            marker="o",
-            ms=3,
-        )
-        other.set_ylabel("Recall@10 on valid", color=_GOOD)
-        other.grid(visible=False)
-        for side in (axis, other):
+        lines = [(axis, "loss", "loss", _BAD)]
+        if points[measured].count():
+            lines.append((axis.twinx(), measured, label, _GOOD))
+        for side, column, called_so, colour in lines:
+            known = points.drop_nulls(column)
+            xs, ys = known["step"].to_list(), known[column].to_list()
+            side.plot(xs, ys, color=colour, lw=1.5, marker="o", ms=3)
+            side.set_ylabel(called_so, color=colour)
             side.axhline(0, lw=0)
             side.set_ylim(bottom=0)
-        return _svg(figure, "finetune", "Loss and recall while fine-tuning")
+            side.grid(visible=side is axis)
+        axis.set_xlabel("step")
+        return _svg(figure, name, title)
 
 
 def _whiskers(rows: Sequence[Interval]) -> list[list[float]]:

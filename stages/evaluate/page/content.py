@@ -300,8 +300,10 @@ def honest(rank_slice: Mapping[str, Any]) -> Markup | None:
     return charts.dots(rows, "rank-slice", "Recall@10") if rows else None
 
 
-def learned(importances: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> dict[str, Markup]:
-    """Return the charts of what was learned: importance by ranker, the fine-tuning curve."""
+def learned(
+    importances: Mapping[str, pl.DataFrame], points: pl.DataFrame, towers: pl.DataFrame
+) -> dict[str, Markup]:
+    """Return the charts of what was learned: importance by ranker, the curves of training."""
     drawn = {
         f"importance_{name}": charts.importance(gains, name)
         for name, gains in importances.items()
@@ -309,6 +311,8 @@ def learned(importances: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> di
     }
     if not points.is_empty():
         drawn["finetune"] = charts.finetune_curve(points)
+    if not towers.is_empty():
+        drawn["two_tower"] = charts.towers_curve(towers)
     return drawn
 
 

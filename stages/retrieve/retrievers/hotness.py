@@ -65,6 +65,24 @@ class Decay:
         seen = map_row_groups(impressions, log.impressions, tables.IMPRESSIONS, columns, "item_id")
         return self._total([*done, *seen], end)
 
+    def rows_of(self, events: pl.DataFrame, impressions: pl.DataFrame | None) -> pl.DataFrame:
+        """Return what each row of a window counts, by its user.
+
+        Returns:
+            user_id, item_id, event_count, seen and clicked, of events and of the impressions up to
+            the last of them.
+        """
+        end, ids = last_ms(events), ["user_id", "item_id"]
+        done = pl.Series(self.weights(times_ms(events), end))
+        rows = [events.select(ids).with_columns(event_count=done, seen=0.0, clicked=0.0)]
+        if impressions is not None:
+            until = pl.col("timestamp").to_physical() <= end
+            shown = impressions.filter(until)
+            seen = pl.Series(self.weights(times_ms(shown), end))
+            clicked = seen * (shown["click"] > 0).fill_null(False)
+            rows.append(shown.select(ids).with_columns(event_count=0.0, seen=seen, clicked=clicked))
+        return pl.concat(rows)
+
     def weights(self, times: np.ndarray, end: int) -> np.ndarray:
         """Return what moments count at `end`, a later one more than 1; shape (n,).
 

@@ -11,7 +11,7 @@ from stages.core.params import Popular
 from stages.core.storage import read_json, write_json
 from stages.retrieve.retrievers.base import TrainingData, candidates_frame
 from stages.retrieve.retrievers.history import in_chunks, past_items, without_past
-from stages.retrieve.retrievers.hotness import Decay, last_ms, times_ms
+from stages.retrieve.retrievers.hotness import Decay
 from stages.retrieve.retrievers.segments import Segments
 
 _CHUNK = 8192
@@ -26,7 +26,8 @@ class PopularRetriever:
     half, and a click rate is that of (clicks + prior_impressions x the mean rate) over
     (impressions + prior_impressions). `score` is the event count plus the clicks that the item's
     impressions lead one to expect at its rate, which smooths what few have seen. What nobody chose
-    in the window is not in the list. With `segments`, who is known by one is given its list.
+    in the window is not in the list. With `segments`, who is known by one is given its list, which
+    counts the same of what those of the segment did and were shown; see `Segments`.
     """
 
     def __init__(self, params: Popular, seed: int = 0) -> None:
@@ -66,9 +67,8 @@ class PopularRetriever:
         )
         self._list(listed.sort("score", "item_id", descending=[True, False]))
         if self._params.segments and data.events is not None:
-            weights = decay.weights(times_ms(data.events), last_ms(data.events))
-            scored = data.events.select("user_id", "item_id", score=pl.Series(weights))
-            self._segments.fit(scored, self.hot, data.users, data.items)
+            rows = decay.rows_of(data.events, data.impressions)
+            self._segments.fit(rows, self.hot, data.users, data.items)
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Give everybody the hottest items, less those of their history; see `Retriever`."""

@@ -14,20 +14,26 @@ CATEGORY = "category"
 """The segment that is no column of users: the first category of most of the history."""
 _RECENCY = 0.7
 """Weight of a moment of the history relative to the one after it."""
-_LISTS = {"segment": pl.String, "value": pl.String, "item_id": pl.String, "score": pl.Float64}
+_COUNTED = ("event_count", "impression_count", "ctr_mean", "score")
+_LISTS = ("segment", "value", "item_id", *_COUNTED)
 
 
 class Segments:
     """Counts by segment, backed off to those of the whole shop.
 
     A segment is a column of users and its value, or a category. In it an item scores what the
-    segment's events count, and as much again as its share of `back_off` events of the whole shop:
-    a segment of many is heard, one of few says what all say. A query is of the first of the named
+    segment's events count, plus the clicks that the segment's impressions lead one to expect, and
+    as much again as its share of `back_off` events of the whole shop: a segment of many is heard,
+    one of few says what all say. So does its click rate, which is smoothed towards the item's in
+    the whole shop: (clicks + prior_impressions x that rate) over (impressions + prior_impressions).
+    What was shown to somebody of whom nothing is known counts for the whole shop alone. In its
+    category an item counts what it does in the whole shop. A query is of the first of the named
     segments of which anything is known.
     """
 
     def __init__(self, params: Popular) -> None:
         self._names, self._back_off = params.segments, params.back_off
+        self._prior = params.prior_impressions
 
     def fit(
         self,
@@ -39,8 +45,8 @@ class Segments:
         """Take the window's counts.
 
         Args:
-            counts: user_id, item_id and score, decayed events.
-            hot: item_id and score of the whole shop.
+            counts: user_id, item_id and what a row counts: event_count, seen and clicked.
+            hot: the list of the whole shop.
             users: with the columns that are named.
             items: item_id and categories.
 
@@ -63,15 +69,24 @@ class Segments:
         if items is not None and CATEGORY in self._names:
             category = items.select("item_id", pl.col("categories").list.first().alias(CATEGORY))
         rows = counts.join(of_user, on="user_id", how="left")
+        rate = (pl.col("clicked") + self._prior * pl.col("ctr_mean")) / (
+            pl.col("seen") + self._prior
+        )
         lists = [
             rows.filter(pl.col(name).is_not_null())
             .group_by(pl.col(name).alias("value"), "item_id")
-            .agg(pl.col("score").sum())
-            .select(pl.lit(name).alias("segment"), *list(_LISTS)[1:])
+            .agg(pl.col("event_count", "seen", "clicked").sum())
+            .join(hot.select("item_id", "ctr_mean"), on="item_id")
+            .with_columns(segment=pl.lit(name), impression_count="seen", ctr_mean=rate)
+            .with_columns(score=pl.col("event_count") + pl.col("seen") * pl.col("ctr_mean"))
+            .select(_LISTS)
             for name in columns
         ]
         within = hot.join(category.drop_nulls(), on="item_id").select(
-            pl.lit(CATEGORY).alias("segment"), pl.col(CATEGORY).alias("value"), "item_id", "score"
+            pl.lit(CATEGORY).alias("segment"),
+            pl.col(CATEGORY).alias("value"),
+            "item_id",
+            *_COUNTED,
         )
         made = pl.concat([*lists, within.cast({"score": pl.Float64})])
         self._hold(made.sort("segment", "value", "item_id"), of_user, category.sort("item_id"))

@@ -37,7 +37,7 @@ from stages.retrieve.retrievers.towers.training import encoded, train
 
 _CHUNK = 4096
 """Queries that are answered at once."""
-_CURVE = {"epoch": pl.Int64, "loss": pl.Float64, "mrr": pl.Float64}
+_CURVE = {"epoch": pl.Int64, "step": pl.Int64, "loss": pl.Float64, "mrr": pl.Float64}
 
 
 class TwoTowerRetriever(KnowsItems):

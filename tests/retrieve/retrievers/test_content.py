@@ -249,7 +249,7 @@ def test_other_ids_for_the_same_items_give_the_same_scores(fusion: Any) -> None:
     assert [names[item] for item in before] == list(after)
 
 
-@pytest.mark.parametrize("index", ["exact", "flat", "ivf", "hnsw"])
+@pytest.mark.parametrize("index", ["exact", "flat", "ivf", "hnsw", "chroma"])
 def test_a_long_history_still_leaves_k_items(index: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     vectors: Vectors = {

@@ -1,5 +1,7 @@
 """FAISS beside exact search: what it misses, and that what it finds is scored alike."""
 
+import gc
+import tempfile
 from pathlib import Path
 from typing import get_args
 
@@ -28,7 +30,9 @@ def recall(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs]))
 
 
-@pytest.mark.parametrize(("kind", "least"), [("flat", 1), ("ivf", 0.95), ("hnsw", 0.98)])
+@pytest.mark.parametrize(
+    ("kind", "least"), [("flat", 1), ("ivf", 0.95), ("hnsw", 0.98), ("chroma", 0.98)]
+)
 @pytest.mark.parametrize("k", [10, 100])
 def test_what_an_index_finds_beside_exact_search(kind: Kind, least: float, k: int) -> None:
     expected, exact = top_k(ASKED, ITEMS, k)
@@ -53,18 +57,51 @@ def test_ties_go_by_row_and_no_row_stands_twice(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_saved_is_found_again(kind: Kind, tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name in ("b", "a"):
         (tmp_path / name).mkdir()
-        NearestIndex(ITEMS, kind).save(tmp_path / name)
+        made = NearestIndex(ITEMS, kind)
+        made.save(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    for name in files:
+    for name in files if kind != "chroma" else ["vectors.npy"]:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    built = [f"{kind}.faiss"] if kind in ("ivf", "hnsw") else []
+    built = {"ivf": ["ivf.faiss"], "hnsw": ["hnsw.faiss"], "chroma": ["chroma"]}.get(kind, [])
     assert files == [*built, "vectors.npy"]
     rows, scores = NearestIndex.load(tmp_path / "a", kind).search(ASKED, 20)
-    expected = NearestIndex(ITEMS, kind).search(ASKED, 20)
+    expected = made.search(ASKED, 20)
     np.testing.assert_array_equal(rows, expected[0])
     np.testing.assert_array_equal(scores, expected[1])
+
+
+def test_a_collection_is_read_from_copies_that_go_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tmp_path / "copies"
+    saved = [tmp_path / name for name in ("first", "again")]
+    for folder in (copies, *saved):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    made = NearestIndex(ITEMS, "chroma")
+    expected = made.search(ASKED, 20)
+    made.save(saved[0])
+    del made
+    before = contents(saved[0])
+    assert len(before) > 3
+    for _ in range(2):
+        loaded = NearestIndex.load(saved[0], "chroma")
+        rows, scores = loaded.search(ASKED, 20)
+        np.testing.assert_array_equal(rows, expected[0])
+        np.testing.assert_array_equal(scores, expected[1])
+    loaded.save(saved[1])
+    assert contents(saved[0]) == contents(saved[1]) == before
+    assert list(copies.iterdir()) != []
+    del loaded
+    gc.collect()
+    assert list(copies.iterdir()) == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,4 +126,5 @@ def test_fewer_finds_than_asked_for_are_padded_at_the_end() -> None:
 
 def test_the_number_of_items_decides_what_auto_means() -> None:
     assert [kind_for(n) for n in (0, 100_000, 100_001)] == ["exact", "exact", "ivf"]
+    assert [kind_for(n) for n in (200_000, 200_001, 1_000_000)] == ["ivf", "hnsw", "hnsw"]
     assert NearestIndex(ITEMS).kind == "exact"

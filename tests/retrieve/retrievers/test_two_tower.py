@@ -142,8 +142,9 @@ def test_saved_and_loaded_it_answers_the_same(
 def test_the_curve_falls_and_is_saved(made: TwoTowerRetriever, tmp_path: Path) -> None:
     made.save(tmp_path)
     curve = pl.read_csv(tmp_path / "curve.csv")
-    assert curve.columns == ["epoch", "loss", "mrr"]
+    assert curve.columns == ["epoch", "step", "loss", "mrr"]
     assert curve["epoch"].to_list() == list(range(1, QUICK["min_steps"] + 1))
+    assert curve["step"].equals(curve["epoch"].alias("step"))  # An epoch is one batch.
     assert curve["loss"][-1] < 0.8 * curve["loss"][0]
 
 

@@ -54,8 +54,9 @@ def train(
         checkpoints: a folder for checkpoints of any training.
 
     Returns:
-        the towers, and a row an epoch of epoch, loss and, where some users are held out, mrr: how
-        well the towers rank these users' items. With `patience` the towers are those of the best.
+        the towers, and a row an epoch of epoch, step (how many there were up to its end), loss and,
+        where some users are held out, mrr: how well the towers rank these users' items. With
+        `patience` the towers are those of the best.
     """
     folder = checkpoints / lesson.identity(params, seed)
     file = folder / "epoch.pt"
@@ -96,7 +97,8 @@ def train(
                 optimizer.param_groups[0]["lr"] = params.lr * _pace((step + 0.5) / steps / epochs)
                 loss += _step(teacher.loss(rows, generator), optimizer) * len(rows)
                 bar.update()
-            row = {"epoch": len(curve) + 1.0, "loss": float(loss) / len(learned)}
+            done = len(curve) + 1.0
+            row = {"epoch": done, "step": done * steps, "loss": float(loss) / len(learned)}
             if len(held_out):
                 row["mrr"] = teacher.mean_reciprocal_rank(held_out)
                 if row["mrr"] > max((before["mrr"] for before in curve), default=-1.0):
