@@ -39,6 +39,7 @@ SMALL = {
     "finetune.max_doc_length": 32,
     "finetune.eval_steps": 2,
     "finetune.eval_queries": 20,
+    "fit.two_tower.min_steps": 20,
     "candidates.top_k": 20,
     "evaluate.bootstrap": 200,
     # Forty queries a split: every verdict that is a matter of statistics is wide here.

@@ -37,7 +37,7 @@ def test_second_run_does_nothing(small_run: Checkout) -> None:
 
 def test_metrics_have_the_shape_that_readers_rely_on(small_run: Checkout) -> None:
     retrieval = json.loads((small_run.folder / "metrics" / "retrieval.json").read_text())
-    assert set(retrieval) == {"bm25", "dense_base", "dense", "blend"}
+    assert set(retrieval) == {"bm25", "dense_base", "dense", "popular", "two_tower", "blend"}
     figure = retrieval["blend"]["test"]["recall@10"]
     assert set(figure) == {"mean", "low", "high"}
     assert 0 <= figure["low"] <= figure["mean"] <= figure["high"] <= 1

@@ -1,6 +1,8 @@
 """What README and CONTRIBUTING name exists: targets, modules, files, settings, DVC's options."""
 
+import ast
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -19,6 +22,7 @@ from dvc.utils.hydra import apply_overrides
 
 from stages.core import files
 from stages.core.params import Params, load_params
+from stages.prepare.sources.sample import generate
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -77,6 +81,31 @@ def test_command_can_be_run(words: list[str]) -> None:
         assert importlib.util.find_spec(rest[1])
     else:
         assert program in OTHERS | {"make"}, f"{program}: say here how it is checked"
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in commands() if words[0] == "curl"], ids=lambda words: words[2]
+)
+def test_request_is_one_that_the_service_takes(words: list[str]) -> None:
+    """Its path and fields are those of `service.py`; users and items are the sample's."""
+    fields = {
+        ast.literal_eval(route.value): {argument.arg for argument in method.args.args[1:]}
+        for method in ast.walk(ast.parse((ROOT / "service.py").read_text("utf-8")))
+        if isinstance(method, ast.FunctionDef)
+        for decorator in method.decorator_list
+        if isinstance(decorator, ast.Call)
+        for route in decorator.keywords
+        if route.arg == "route"
+    }
+    body = json.loads(words[words.index("-d") + 1])
+    path = urlsplit(next(word for word in words if word.startswith("http"))).path
+    assert body.keys() <= fields[path]
+    named = re.findall(r"sa_\w+", json.dumps(body))
+    params = load_params(ROOT / "recipes" / "sample.yaml")
+    if named:
+        reviews = generate(params.ingest.sample, params.seed).events
+        assert set(named) <= {*reviews["user_id"], *reviews["item_id"]}
+        assert body.get("strategy", "ranked") in ("ranked", "blend", *params.retrievers)
 
 
 def test_the_two_commands_come_first() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.core.params import Params, load_params
+from stages.core.params import READS_HISTORY, Params, load_params
+from stages.retrieve.retrievers import READS_VECTORS
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -53,6 +54,16 @@ def test_weights_that_a_comment_shows_can_be_set(name: str, tmp_path: Path) -> N
     params["blend"]["weights"] = shown["weights"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     assert load_params(tmp_path / "params.yaml").blend.weights == shown["weights"]
+
+
+def test_sample_answers_words_and_who_asks_and_reads_all_its_pictures() -> None:
+    sample = load_params(ROOT / "recipes" / "sample.yaml")
+    assert set(sample.retrievers) > {"bm25", "dense", "popular"}
+    learned = {*sample.retrievers} & {*READS_HISTORY} - {"popular"}
+    assert learned & {*READS_VECTORS}, "nothing reads pictures, or tells what goes with an item"
+    assert sample.pictures.encoder == "colour_shape"
+    drawn, items = sample.ingest.sample.pictures, sample.ingest.sample.items
+    assert drawn == items, "some without a picture: those that fewest will have reviewed by the end"
 
 
 def test_params_file_is_the_sample_recipe() -> None:

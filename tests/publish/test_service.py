@@ -8,16 +8,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import polars as pl
 import pytest
 
 from stages.core import files, tables
+from stages.core.params import READS_HISTORY, RetrieverName
 from stages.publish.serving import Recommender, read_manifest
 from stages.rank.features import FeatureProgram
 from stages.rank.rankers import load_ranker
 from stages.rank.rankers.base import scores_frame
+from stages.retrieve.blending.fusion import Fusion
+from stages.retrieve.retrievers import load_retriever
 from tests.conftest import Checkout
 from tests.publish.test_manifest import tiny_bundle
 
@@ -177,20 +181,30 @@ def test_replay_gives_the_offline_scores(
 ) -> None:
     """The service's answers equal what the stages' tables and functions give, to 1e-6.
 
-    The offline side takes its candidates from the tables that the stages wrote, and computes
-    features without a user, since a request has none.
+    The offline side takes the candidates of words from the tables that the stages wrote. Those of
+    who asks are found anew, and features computed, without a user, since a request has none.
     """
     folder = small_run.folder
     manifest = read_manifest(folder / files.BUNDLE)
     nobody = queries.with_columns(
         user_id=pl.lit(None, pl.String), history=pl.lit([], tables.HISTORY)
     )
-    candidates = tables.read_folder(
-        folder / files.CANDIDATES, sorted(manifest.retrievers), tables.CANDIDATES
-    ).join(nobody, on="query_id", how="semi")
-    blended = tables.read(folder / files.BLEND, tables.CANDIDATES).join(
-        nobody, on="query_id", how="semi"
+    of_words = sorted(set(manifest.retrievers) - set(READS_HISTORY))
+    of_who_asks = sorted(set(manifest.retrievers) - set(of_words))
+    assert of_words == ["bm25", "dense", "dense_base"]
+    assert of_who_asks == ["popular", "two_tower"]
+    written = tables.read_folder(folder / files.CANDIDATES, of_words, tables.CANDIDATES)
+    fitted = [
+        load_retriever(cast(RetrieverName, name), folder / files.RETRIEVERS / name / "train")
+        for name in of_who_asks
+    ]
+    candidates = pl.concat(
+        [
+            written.join(nobody, on="query_id", how="semi"),
+            *(one.retrieve(nobody, manifest.top_k) for one in fitted),
+        ]
     )
+    blended = Fusion.load(folder / files.BLEND_MODEL).blend(candidates, manifest.top_k)
     program = FeatureProgram.load(folder / files.FEATURES_MODEL / "train")
     examples = program.transform(nobody, candidates, blended)
     ranker = load_ranker(manifest.ranker, folder / files.RANKERS / manifest.ranker)
@@ -202,6 +216,27 @@ def test_replay_gives_the_offline_scores(
         assert online.keys() == expected.keys()
         worst = max(abs(online[item] - expected[item]) for item in expected)
         assert worst <= 1e-6
+
+
+def test_who_says_nothing_is_answered_too(client: httpx.Client, small_run: Checkout) -> None:
+    """The sample's bundle answers a user, a history, and what goes with an item."""
+    events = tables.read(small_run.folder / files.SPLIT_EVENTS, tables.SPLIT_EVENTS)
+    user = events["user_id"].value_counts().sort("count", "user_id")["user_id"][-1]
+    past = events.filter(user_id=user).sort("timestamp")["item_id"].to_list()
+    asked = ({"user_id": user}, {"history": past}, {"user_id": "sa_nobody"}, {"history": []})
+    known = [True, True, False, False]
+    for question, is_known in zip(asked, known, strict=True):
+        for strategy in ("ranked", "blend", "popular", "two_tower"):
+            sent = question | {"strategy": strategy, "top_k": 5}
+            answer = client.post("/recommend", json=sent)
+            assert answer.status_code == 200, answer.text
+            assert len({hit["item_id"] for hit in answer.json()["items"]}) == 5
+            assert answer.json()["is_cold_start"] is not is_known
+    answer = client.post("/similar", json={"item_id": past[0], "top_k": 5})
+    assert answer.status_code == 200, answer.text
+    found = [hit["item_id"] for hit in answer.json()["items"]]
+    assert len(set(found)) == 5
+    assert past[0] not in found
 
 
 def test_batch_equals_single(small_run: Checkout, queries: pl.DataFrame) -> None:
