@@ -63,7 +63,7 @@ def test_sample_answers_words_and_who_asks_and_reads_all_its_pictures() -> None:
     assert learned & {*READS_VECTORS}, "nothing reads pictures, or tells what goes with an item"
     assert sample.pictures.encoder == "colour_shape"
     drawn, items = sample.ingest.sample.pictures, sample.ingest.sample.items
-    assert drawn == items, "some without a picture: those that fewest will have reviewed by the end"
+    assert drawn == items, "items without a picture"
 
 
 def test_params_file_is_the_sample_recipe() -> None:

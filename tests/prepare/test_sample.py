@@ -61,9 +61,8 @@ def test_pictures_lie_where_the_items_say(run_ingest):
     out = run_ingest("sample", sample={"reviews": 300, "items": 30, "users": 50, "pictures": 6})
     named = out["items"].drop_nulls("image")
     assert sorted(named["image"]) == sorted(path.name for path in files.PICTURES.iterdir())
-    reviewed = out["events"]["item_id"].value_counts(sort=True)
-    least = reviewed.filter(pl.col("item_id").is_in(named["item_id"].implode()))["count"].min()
-    assert (reviewed["count"] > least).sum() < 6
+    # The first of the catalogue: to have a picture says nothing of how many reviews come.
+    assert named["item_id"].to_list() == out["items"]["item_id"].sort().head(6).to_list()
 
 
 def test_pictures_show_attributes(shop):

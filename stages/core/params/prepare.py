@@ -26,7 +26,7 @@ class Sample(Section):
         20000, description="Impressions with clicks and conversions."
     )
     pictures: Annotated[int, Field(ge=0)] = Field(
-        60, description="Items, the most reviewed first, for which a product picture is drawn."
+        60, description="Items, the first of the catalogue, for which a product picture is drawn."
     )
 
 
