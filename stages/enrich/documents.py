@@ -64,6 +64,29 @@ def compose(
     )
 
 
+def keywords_of_window(
+    keywords: pl.DataFrame, events: pl.DataFrame, window: str, settings: Documents
+) -> pl.DataFrame:
+    """Return the keywords that documents of a window are made of; see `Documents.keyword_window`.
+
+    Args:
+        keywords: event_id, item_id and the list keywords of any reviews.
+        events: event_id and split of any reviews.
+        window: whose documents.
+        settings: whether window train keeps what fit knows.
+    """
+
+    def read(window: str) -> pl.DataFrame:
+        inside = pl.col("split").cast(pl.String).is_in(tables.PARTS_OF_WINDOW[window])
+        return keywords.join(events.filter(inside).select("event_id"), on="event_id", how="semi")
+
+    mine = read(window)
+    if settings.keyword_window == "own":
+        return mine
+    first = read("fit").filter(pl.col("keywords").list.len() > 0)
+    return pl.concat([first, mine.join(first.select("item_id"), on="item_id", how="anti")])
+
+
 def compose_windows(
     items: pl.DataFrame,
     events: pl.DataFrame,
@@ -83,14 +106,10 @@ def compose_windows(
         properties: of items, as the windows knew them; without, items are the same in all.
     """
     frames = []
-    first = _read(keywords, events.filter(split="fit")).filter(pl.col("keywords").list.len() > 0)
     for window in tables.WINDOWS:
         splits = tables.PARTS_OF_WINDOW[window]
         reviews = events.filter(pl.col("split").cast(pl.String).is_in(splits))
-        read = _read(keywords, reviews)
-        if settings.keyword_window == "fit":
-            read = read.join(first.select("item_id"), on="item_id", how="anti")
-            read = pl.concat([first, read])
+        read = keywords_of_window(keywords, events, window, settings)
         known = items
         if properties is not None:
             known = catalogue.of_window(items, properties, window)
@@ -102,11 +121,6 @@ def compose_windows(
             )
         )
     return pl.concat(frames)
-
-
-def _read(keywords: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
-    """Return the keywords of these reviews."""
-    return keywords.join(reviews.select("event_id"), on="event_id", how="semi")
 
 
 def main(

@@ -11,6 +11,7 @@ from small_world import World, build
 from typer.testing import CliRunner
 
 from stages.core import storage, tables
+from stages.enrich.documents import compose_windows
 from stages.evaluate.checks import behaviour, learning, lists, texts, time
 from stages.evaluate.checks.verdict import Check, verdict
 from stages.evaluate.figures.intervals import Bootstrap
@@ -595,6 +596,17 @@ def test_the_stage_writes_every_verdict_and_fails_only_on_a_leak(
     found = storage.read_json(leaking / "metrics" / "audit.json")
     assert found["failed"] == 1
     assert [c["name"] for c in found["checks"] if not c["passed"]] == ["pairs"]
+
+
+def test_documents_named_by_window_fit_are_what_their_window_gives(world: World) -> None:
+    w = world
+    settings = w.params.documents.model_copy(update={"keyword_window": "fit"})
+    told = w.items, w.events, w.keywords, w.summaries
+    made = compose_windows(*told, settings, w.known)
+    assert not made.equals(w.documents)
+    assert texts.check_documents(made, *told, settings, w.known).passed
+    assert not texts.check_documents(made, *told, w.params.documents, w.known).passed
+    assert not texts.check_documents(w.documents, *told, settings, w.known).passed
 
 
 def test_new_items_on_valid_do_not_make_the_rank_slice_look_easy() -> None:

@@ -5,7 +5,7 @@ import polars as pl
 from stages.core import catalogue
 from stages.core.params import Documents
 from stages.core.tables import PARTS_OF_WINDOW, WINDOW_OF_SPLIT, WINDOWS
-from stages.enrich.documents import compose
+from stages.enrich.documents import compose, keywords_of_window
 from stages.evaluate.checks.verdict import Check, verdict
 
 _SAMPLE = 20_000
@@ -50,7 +50,8 @@ def check_documents(
         )
         faults[f"later reviews quoted in {window} documents"] = _quoted(mine, later, reviews)
         known = catalogue.of_window(items, properties, window)
-        due = compose(known, read, summaries, reviews, settings)
+        named = keywords_of_window(keywords, events, window, settings)
+        due = compose(known, named, summaries, reviews, settings)
         both = mine.join(due, on="item_id", how="full", coalesce=True, suffix="_due")
         wrong = both.filter(~pl.col("text").eq_missing(pl.col("text_due")))
         faults[f"{window} documents that are not what their window gives"] = wrong["item_id"]
