@@ -14,35 +14,37 @@ from stages.encode.encoders.base import Kind
 
 log = get_logger(__name__)
 
-STEP = 16
+_STEP = 16
 """Lengths of batches of a fixed shape are multiples of so many tokens."""
-_CPU_ROWS = 8
-"""Texts in one of them on a CPU: more are hardly faster, and cost more to fill up."""
+_CPU_TOKENS = 512
+"""Tokens in one of them on a CPU: more are hardly faster, and cost more to fill up."""
 _GPU_ROWS, _GPU_TOKENS = 64, 64 * 512
 """Texts in one of them on a GPU, and at the most so many tokens, so that long ones fit too."""
+SHAPES = (_STEP, _CPU_TOKENS, _GPU_ROWS, _GPU_TOKENS)
+"""What decides the shapes: a part of the hash under which vectors are kept."""
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
-def rows_at_once(params: Encoder, positions: int, device: str) -> int:
-    """Return how many texts a batch of a fixed shape has.
+def rows_at_once(length: int, device: str) -> int:
+    """Return how many texts of `length` tokens a batch of a fixed shape has.
 
-    It decides the last bits of vectors that are kept by the model's hash, so it follows from what
-    that hash holds, the model and the lengths, and from the kind of device.
+    It decides the last bits of vectors that are kept by the model's hash, so it follows from
+    `SHAPES`, which that hash holds, and from the kind of device.
 
     Args:
-        params: how many tokens are read at the most.
-        positions: for how many the model has positions.
+        length: of the batch.
         device: as torch names it.
     """
     if not device.startswith("cuda"):
-        return _CPU_ROWS
-    longest = min(max(params.max_query_length, params.max_doc_length), positions)
-    return min(_GPU_ROWS, max(_GPU_TOKENS // longest, 1))
+        return max(_CPU_TOKENS // length, 2)
+    return min(_GPU_ROWS, max(_GPU_TOKENS // length, 1))
 
 
-def by_shape(lengths: Sequence[int], longest: int, rows: int) -> list[tuple[int, list[int]]]:
+def by_shape(
+    lengths: Sequence[int], longest: int, rows: Callable[[int], int]
+) -> list[tuple[int, list[int]]]:
     """Cut texts into batches of about the same length, in the order in which lengths first come.
 
     A text that fills its batch's length is put beside others that do: where nothing is padded
@@ -51,19 +53,19 @@ def by_shape(lengths: Sequence[int], longest: int, rows: int) -> list[tuple[int,
     Args:
         lengths: tokens of each text.
         longest: the most tokens that are read.
-        rows: texts of a batch at the most.
+        rows: gives for a batch's length how many texts it has at the most.
 
     Returns:
-        for each batch its length, a multiple of `STEP` or `longest`, and its texts' positions.
+        for each batch its length, a multiple of `SHAPES[0]` or `longest`, and its texts' positions.
     """
     positions: dict[tuple[int, bool], list[int]] = {}
     for position, tokens in enumerate(lengths):
-        length = min(-(-tokens // STEP) * STEP, longest)
+        length = min(-(-tokens // _STEP) * _STEP, longest)
         positions.setdefault((length, tokens >= length), []).append(position)
     return [
-        (length, alike[start : start + rows])
+        (length, alike[start : start + rows(length)])
         for (length, _), alike in positions.items()
-        for start in range(0, len(alike), rows)
+        for start in range(0, len(alike), rows(length))
     ]
 
 

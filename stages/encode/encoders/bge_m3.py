@@ -1,6 +1,7 @@
 """BGE-M3 through FlagEmbedding: dense, sparse and multi-vector output (Chen et al., 2024)."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stages.encode.encoders.base import (
     weights_hash,
 )
 from stages.encode.encoders.batching import (
-    STEP,
+    SHAPES,
     Copies,
     by_shape,
     devices,
@@ -79,7 +80,7 @@ class BgeM3Encoder:
         self._params = params
         self.multi_vector = params.multi_vector
         self._positions = position_limit(module.model)
-        self._rows = rows_at_once(params, self._positions, on[0])
+        self._rows = partial(rows_at_once, device=on[0])
         words = self._model.tokenizer
         special = (words.cls_token_id, words.eos_token_id, words.pad_token_id, words.unk_token_id)
         self._unweighed = [token for token in special if token is not None]
@@ -91,7 +92,7 @@ class BgeM3Encoder:
             params.max_doc_length,
             precision,
             tokenizer_settings(words),
-            STEP,
+            SHAPES,
         )
 
     def encode(
@@ -112,12 +113,15 @@ class BgeM3Encoder:
             return Encoded(dense)
         words = self._model.tokenizer
         ids = words(list(texts), truncation=True, max_length=limit)["input_ids"]
-        at_once = self._rows if fixed_shape else self._params.batch_size
+
+        def at_once(length: int) -> int:
+            return self._rows(length) if fixed_shape else self._params.batch_size
+
         batches = by_shape([len(row) for row in ids], limit, at_once)
 
         def forward(module: Any, batch: tuple[int, list[int]]) -> Encoded:
             length, positions = batch
-            rows = filled(positions, self._rows) if fixed_shape else positions
+            rows = filled(positions, self._rows(length)) if fixed_shape else positions
             tokens = np.full((len(rows), length), words.pad_token_id, np.int64)
             for row, position in enumerate(rows):
                 tokens[row, : len(ids[position])] = ids[position]

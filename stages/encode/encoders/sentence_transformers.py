@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stages.encode.encoders.base import (
     weights_hash,
 )
 from stages.encode.encoders.batching import (
-    STEP,
+    SHAPES,
     Copies,
     by_shape,
     devices,
@@ -113,7 +114,7 @@ class SentenceTransformersEncoder:
         self._params = params
         self.precision = precision_of(params.precision, torch_device())
         self._model = load_model(params, torch_dtype(self.precision), on[0])
-        self._rows = rows_at_once(params, _positions(self._model), on[0])
+        self._rows = partial(rows_at_once, device=on[0])
         self._copies = Copies(self._model.eval(), on)
         self.dimension = int(self._model.get_embedding_dimension())
         self.model_hash = weights_hash(
@@ -121,7 +122,7 @@ class SentenceTransformersEncoder:
             params.max_query_length,
             params.max_doc_length,
             _settings(self._model),
-            STEP,
+            SHAPES,
         )
 
     def encode(
@@ -142,8 +143,9 @@ class SentenceTransformersEncoder:
             length, positions = batch
             read_at_most(model, limit)
             padding = {"text": {"padding": "max_length", "max_length": length}}
-            chosen = [texts[position] for position in filled(positions, self._rows)]
-            return self._forward(model, chosen, kind, self._rows, processing_kwargs=padding)
+            rows = self._rows(length)
+            chosen = [texts[position] for position in filled(positions, rows)]
+            return self._forward(model, chosen, kind, rows, processing_kwargs=padding)
 
         most = self._model.max_seq_length
         batches = by_shape(self._lengths(texts, kind), most, self._rows)

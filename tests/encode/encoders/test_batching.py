@@ -13,7 +13,7 @@ from stages.core.log import UserError
 from stages.core.params import Encoder
 from stages.encode.encoders.base import Kind
 from stages.encode.encoders.batching import (
-    STEP,
+    SHAPES,
     Copies,
     by_shape,
     filled,
@@ -26,9 +26,9 @@ from tests.encode.tiny_models import settings
 
 
 def test_texts_of_like_length_are_batched_and_full_ones_apart() -> None:
-    batches = by_shape([3, 16, 15, 17, 40, 16, 9], longest=40, rows=2)
+    batches = by_shape([3, 16, 15, 17, 40, 16, 9], longest=40, rows=lambda _: 2)
     assert batches == [(16, [0, 2]), (16, [6]), (16, [1, 5]), (32, [3]), (40, [4])]
-    assert by_shape([], 40, 2) == []
+    assert by_shape([], 40, lambda _: 2) == []
     assert filled([4, 5], 5) == [4, 5, 4, 4, 4]
 
 
@@ -36,33 +36,28 @@ def test_texts_of_like_length_are_batched_and_full_ones_apart() -> None:
 @given(
     st.lists(st.integers(1, 100), max_size=50),
     st.integers(100, 130),
-    st.integers(1, 9),
+    st.integers(1, 200),
 )
 def test_every_text_is_in_one_batch_that_it_fits(
-    lengths: list[int], longest: int, rows: int
+    lengths: list[int], longest: int, tokens: int
 ) -> None:
+    def rows(length: int) -> int:
+        return max(tokens // length, 1)
+
+    step = SHAPES[0]
     batches = by_shape(lengths, longest, rows)
     assert sorted(at for _, positions in batches for at in positions) == list(range(len(lengths)))
     for length, positions in batches:
-        assert 1 <= len(positions) <= rows
-        assert length % STEP == 0 or length == longest
-        assert all(length - STEP < lengths[at] <= length for at in positions)
+        assert 1 <= len(positions) <= rows(length)
+        assert length % step == 0 or length == longest
+        assert all(length - step < lengths[at] <= length for at in positions)
         assert len({lengths[at] == length for at in positions}) == 1
 
 
 def test_rows_are_as_many_as_fit_by_length_and_device_alone() -> None:
-    def rows(device: str, positions: int = 1 << 20) -> list[int]:
-        lengths = (16, 512, 1024, 8192, 1 << 16)
-        return [
-            rows_at_once(Encoder(max_query_length=16, max_doc_length=tokens), positions, device)
-            for tokens in lengths
-        ]
-
-    assert rows("cpu") == [8, 8, 8, 8, 8]
-    assert rows("cuda:1") == [64, 64, 32, 4, 1]
-    # What a model has no positions for is not read.
-    assert rows("cuda:1", positions=1024) == [64, 64, 32, 32, 32]
-    assert rows_at_once(Encoder(max_query_length=2048, max_doc_length=16), 4096, "cuda") == 16
+    lengths = (16, 48, 128, 512, 1024, 8192, 1 << 16)
+    assert [rows_at_once(length, "cpu") for length in lengths] == [32, 10, 4, 2, 2, 2, 2]
+    assert [rows_at_once(length, "cuda:1") for length in lengths] == [64, 64, 64, 64, 32, 4, 1]
 
 
 class Model:
