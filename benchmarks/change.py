@@ -12,16 +12,18 @@ so with it shares come near those of the texts that changed. As a request takes 
 milliseconds, a language model reads the first reviews alone.
 
 Shares are of processor seconds without start-up: modules and models are loaded by every run, and
-what asks a language model by every run that asks one. What that costs is measured by the same
-stages on a shop of the smallest size, run again with its store each time that one of its items
-changed, or two of its reviews where a language model reads those. Of changes and of start-up the
-table shows the median of three, other reviews each time.
+what asks a language model by every run that asks one. What that costs is measured right before each
+run, as a machine is not always as fast, by the same stages on a shop of the smallest size, run
+again with its store each time that one of its items changed, or two of its reviews where a language
+model reads those. Of changes the table shows the median of three, other reviews each time, of
+start-up the median of all, and of full runs, before the changes and after them, the mean.
 """
 
 import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,7 +35,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, islice
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Annotated, Any, Literal
 
 import polars as pl
@@ -191,27 +193,38 @@ def run_all(folder: Path, store: str) -> dict[str, Cost]:
     return costs
 
 
-def start_up(folder: Path, store: str) -> dict[str, Cost]:
-    """Return what the stages cost after a change of one item, or of reviews that are asked of."""
-    runs = []
-    for _ in range(TIMES):
-        rename_item(folder)
-        runs.append(run_all(folder, store))
-    for turn, costs in enumerate(runs):
-        rewrite(folder, more_written(), 0.01, turn)
-        costs[ASKED] = run(folder, store, *STAGES[ASKED])
-    return medians(runs)
+class Shop:
+    """A shop that is run, and the smallest one, which tells what starting costs at that time.
+
+    Of the smallest one reviews change in a copy, so that the other stages have one item to do.
+    """
+
+    def __init__(self, folder: Path, small: Path) -> None:
+        self.folder, self._small = folder, small
+        self._read = small.with_name("read")
+        shutil.copytree(small, self._read)
+        self.starts: list[dict[str, Cost]] = []
+
+    def run(self, store: str) -> "Run":
+        """Run the shop, and before it a change of the smallest one."""
+        rename_item(self._small)
+        start = run_all(self._small, "store")
+        rewrite(self._read, more_written(), 0.01, len(self.starts) % TIMES)
+        start[ASKED] = run(self._read, "store", *STAGES[ASKED])
+        self.starts.append(start)
+        return Run(run_all(self.folder, store), start)
 
 
-def medians(runs: Sequence[dict[str, Cost]]) -> dict[str, Cost]:
-    """Return the median cost of each stage."""
-    return {
-        stage: Cost(
-            median(costs[stage].wall for costs in runs),
-            median(costs[stage].processor for costs in runs),
-        )
-        for stage in STAGES
-    }
+@dataclass(frozen=True)
+class Run:
+    """What the stages cost, and what starting them did."""
+
+    costs: dict[str, Cost]
+    start: dict[str, Cost]
+
+    def work(self, stages: Iterable[str]) -> float:
+        """Return processor seconds of stages without their start-up."""
+        return sum(self.costs[stage].processor - self.start[stage].processor for stage in stages)
 
 
 def prepare(folder: Path, params: dict[str, Any], asked: int) -> None:
@@ -279,28 +292,34 @@ def kept(folder: Path, store: str) -> int:
         return len(opened)
 
 
-def _sum(costs: Iterable[Cost]) -> Cost:
-    walls, processors = zip(*((cost.wall, cost.processor) for cost in costs), strict=True)
-    return Cost(sum(walls), sum(processors))
+def cell(
+    runs: Sequence[Run], stages: Sequence[str], average: Callable[[list[float]], float]
+) -> str:
+    """Return the seconds of some stages together, on the clock and of the processor."""
+    walls = [sum(run.costs[stage].wall for stage in stages) for run in runs]
+    processors = [sum(run.costs[stage].processor for stage in stages) for run in runs]
+    return f"{average(walls):.1f} ({average(processors):.1f})"
 
 
-def report(runs: dict[str, dict[str, Cost]], start: dict[str, Cost]) -> str:
-    """Return the Markdown table of the runs, the first of which is the full one."""
-    full, *changes = runs
+def report(runs: dict[str, list[Run]], starts: Sequence[dict[str, Cost]]) -> str:
+    """Return the Markdown table of the runs, the first of which are the full ones."""
+    (_, whole), *changes = runs.items()
     lines = [
-        "| stage | start-up | " + full + " | " + " | ".join(changes) + " |",
-        "|---|---|---|" + "---|" * len(changes),
+        "| stage | start-up | " + " | ".join(runs) + " |",
+        "|---|---|" + "---|" * len(runs),
     ]
-    rows = {stage: [start[stage], *(costs[stage] for costs in runs.values())] for stage in STAGES}
-    used = [row for stage, row in rows.items() if stage not in OTHERS]
-    rows[f"together, {USED}"] = [_sum(costs) for costs in zip(*used, strict=True)]
-    for stage, (at_start, whole, *changed) in rows.items():
-        work = max(whole.processor - at_start.processor, 1e-9)
-        cells = [f"{cost.wall:.1f} ({cost.processor:.1f})" for cost in (at_start, whole)]
-        for cost in changed:
-            share = max(cost.processor - at_start.processor, 0.0) / work
-            cells.append(f"{cost.wall:.1f} ({cost.processor:.1f}), {share:.1%}")
-        lines.append(f"| {stage} | " + " | ".join(cells) + " |")
+    rows = {stage: [stage] for stage in STAGES}
+    rows[f"together, {USED}"] = [stage for stage in STAGES if stage not in OTHERS]
+    for name, stages in rows.items():
+        work = mean(run.work(stages) for run in whole)
+        cells = [
+            cell([Run(start, start) for start in starts], stages, median),
+            cell(whole, stages, mean),
+        ]
+        for _, changed in changes:
+            share = median(run.work(stages) for run in changed) / max(work, 1e-9)
+            cells.append(f"{cell(changed, stages, median)}, {max(share, 0.0):.1%}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -331,9 +350,9 @@ def main(
         small, shop = Path(folder) / "small", Path(folder) / "shop"
         prepare(small, recipe(200, 20, documents, url), asked)
         run_all(small, "store")
-        start = start_up(small, "store")
         prepare(shop, recipe(reviews, items, documents, url), asked)
-        runs = {"full": run_all(shop, "store")}
+        measured = Shop(shop, small)
+        runs = {"full": [measured.run("store")]}
         passages = {"full": float(kept(shop, "store"))}
         changes: dict[str, Callable[[int], None]] = {
             f"{share:.0%} of reviews": lambda turn: rewrite(shop, more_written(), share, turn),
@@ -343,22 +362,22 @@ def main(
             ),
         }
         for name, change in changes.items():
-            costs, encoded = [], []
+            runs[name], encoded = [], []
             for turn in range(TIMES):
                 before = kept(shop, "store")
                 change(turn)
-                costs.append(run_all(shop, "store"))
+                runs[name].append(measured.run("store"))
                 encoded.append(kept(shop, "store") - before)
-            runs[name], passages[name] = medians(costs), median(encoded)
+            passages[name] = median(encoded)
         made = digests(shop)
-        run_all(shop, "empty")
+        runs["full"].append(measured.run("empty"))
         again = digests(shop)
     typer.echo(
         f"{reviews:,} reviews of {items:,} items, {quoted} quoted of each and {keywords} "
         f"keywords at the most; a language model reads {min(asked, reviews):,}; seconds (of the "
         "processor), and the share of the full cost without start-up\n"
     )
-    typer.echo(report(runs, start))
+    typer.echo(report(runs, measured.starts))
     first, *then = (f"{count:,.0f}" for count in passages.values())
     typer.echo(f"\nPassages encoded: {first} by the full run, then {', '.join(then)}.")
     different = [table for table in made if made[table] != again[table]]

@@ -1,5 +1,9 @@
 """Audit: the outputs of every stage in, a verdict on each way in which the future may leak out."""
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +15,14 @@ from stages.core.log import UserError, get_logger, run
 from stages.core.params import RetrieverName, load_params
 from stages.core.parts import Parts
 from stages.core.storage import read_json, write_json
+from stages.evaluate.checks.verdict import Check
 
 log = get_logger(__name__)
 
 _IDS = {"popular": "hot", "item_knn": "items", "als": "items"}
 """The file of each retriever that holds the ids of the items that it knows by their events."""
+_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Checks that run at once; each may hold tables of its own."""
 
 
 def read_ids(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str], pl.DataFrame]:
@@ -120,43 +127,54 @@ def main(
     cuts = read_json(cuts_file)
     parts = Parts.of(items, users)
     warm = warm_queries(queries, events, items)
-    checks = [
-        time.check_cuts(events, cuts, parts),
-        time.check_queries(queries, events, cuts, parts),
-        time.check_history(queries, events),
-        time.check_properties(known, properties, events, parts),
-        texts.check_documents(
-            documents, items, events, keywords, summaries, params.documents, known
+    due: list[Callable[[], Check]] = [
+        partial(time.check_cuts, events, cuts, parts),
+        partial(time.check_queries, queries, events, cuts, parts),
+        partial(time.check_history, queries, events),
+        partial(time.check_properties, known, properties, events, parts),
+        partial(
+            texts.check_documents,
+            *(documents, items, events, keywords, summaries, params.documents, known),
         ),
-        texts.check_pairs(pairs, items, events, keywords, documents),
-        texts.check_copies(queries, events),
-        learning.check_encoder(finetune, pairs),
-        lists.check_candidates(retrieved, queries, documents, events, pictures, items, known),
-        lists.check_parts(retrieved, queries, items, users),
-        behaviour.check_hotness(
+        partial(texts.check_pairs, pairs, items, events, keywords, documents),
+        partial(texts.check_copies, queries, events),
+        partial(learning.check_encoder, finetune, pairs),
+        partial(
+            lists.check_candidates,
+            *(retrieved, queries, documents, events, pictures, items, known),
+        ),
+        partial(lists.check_parts, retrieved, queries, items, users),
+        partial(
+            behaviour.check_hotness,
             *(retrieved.get("popular"), queries, events, impressions, params.fit.popular),
             *(items, known, users, cuts["method"] != "leave_last_out"),
         ),
-        behaviour.check_vocabularies(read_ids(retrievers_folder, params.retrievers), events),
-        behaviour.check_negatives(read_drawn(retrievers_folder, params.retrievers), events),
-        behaviour.check_passed_over(
+        partial(
+            behaviour.check_vocabularies, read_ids(retrievers_folder, params.retrievers), events
+        ),
+        partial(
+            behaviour.check_negatives, read_drawn(retrievers_folder, params.retrievers), events
+        ),
+        partial(
+            behaviour.check_passed_over,
             read_passed_over(retrievers_folder, params.retrievers),
             *(impressions, events, items, users, params.fit.two_tower.shown > 0, parts),
         ),
-        lists.check_rank_slice(retrieved, warm, bootstrap, limits.max_rank_excess),
-        learning.check_labels(examples, queries, blend),
-        learning.check_label_features(examples, limits.max_feature_auc),
-        learning.check_features(
+        partial(lists.check_rank_slice, retrieved, warm, bootstrap, limits.max_rank_excess),
+        partial(learning.check_labels, examples, queries, blend),
+        partial(learning.check_label_features, examples, limits.max_feature_auc),
+        partial(
+            learning.check_features,
             *(examples, items, events, documents, queries, candidates, blend),
-            params.examples,
-            known,
-            params.retrievers,
-            parts,
+            *(params.examples, known, params.retrievers, parts),
         ),
-        learning.check_shuffled(examples, queries, bootstrap, limits.max_shuffled_auc),
-        lists.check_scores(ranked, queries, blend),
-        lists.check_too_good(retrieved, ranked, queries, limits.max_recall_at_1),
+        partial(learning.check_shuffled, examples, queries, bootstrap, limits.max_shuffled_auc),
+        partial(lists.check_scores, ranked, queries, blend),
+        partial(lists.check_too_good, retrieved, ranked, queries, limits.max_recall_at_1),
     ]
+    # Side by side: each waits at times for one core, as where a model is trained on one.
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        checks = list(pool.map(lambda check: check(), due))
     failed = [check for check in checks if not check.passed]
     write_json(audit_file, {"failed": len(failed), "checks": [vars(check) for check in checks]})
     for check in checks:

@@ -1,5 +1,8 @@
 """Candidates: queries and one fitted retriever in, its best items for every held-out query out."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -9,12 +12,14 @@ import typer
 from stages.core import files, tables
 from stages.core.log import get_logger, progress, run
 from stages.core.params import RetrieverName, load_params
-from stages.retrieve.retrievers import load_retriever
+from stages.retrieve.retrievers import ENCODER_OF, load_retriever
 
 log = get_logger(__name__)
 
-_CHUNK = 8192
+_CHUNK = 4096
 """Queries answered between two updates of the progress bar."""
+_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Chunks that are answered at once; each may hold scores of all of its queries' items."""
 
 
 def main(
@@ -30,16 +35,17 @@ def main(
     name = cast(RetrieverName, retriever)
     queries = tables.read(queries_file, tables.QUERIES)
     found = []
-    for split, window in tables.WINDOW_OF_SPLIT.items():
-        fitted = load_retriever(name, retrievers_folder / name / window, store)
-        asked = queries.filter(split=split)
-        parts = [
-            fitted.retrieve(asked.slice(start, _CHUNK), params.candidates.top_k)
-            for start in progress(range(0, asked.height, _CHUNK), desc=f"{name} {split}")
-        ]
-        found += parts
-        count = sum(part.height for part in parts)
-        log.info("%s, %s: %d queries, %d candidates", name, split, asked.height, count)
+    # What encodes queries has every core at work already.
+    with ThreadPoolExecutor(1 if name in ENCODER_OF else _AT_ONCE) as pool:
+        for split, window in tables.WINDOW_OF_SPLIT.items():
+            fitted = load_retriever(name, retrievers_folder / name / window, store)
+            asked = queries.filter(split=split)
+            chunks = [asked.slice(start, _CHUNK) for start in range(0, asked.height, _CHUNK)]
+            answers = pool.map(partial(fitted.retrieve, k=params.candidates.top_k), chunks)
+            parts = list(progress(answers, total=len(chunks), desc=f"{name} {split}"))
+            found += parts
+            count = sum(part.height for part in parts)
+            log.info("%s, %s: %d queries, %d candidates", name, split, asked.height, count)
     candidates = pl.concat(found)
     tables.write(candidates, candidates_folder / f"{name}.parquet", tables.CANDIDATES)
 

@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 _STEP = 16
 """Lengths of batches of a fixed shape are multiples of so many tokens."""
-_CPU_TOKENS = 512
+_CPU_TOKENS = 384
 """Tokens in one of them on a CPU: more are hardly faster, and cost more to fill up."""
 _GPU_ROWS, _GPU_TOKENS = 64, 64 * 512
 """Texts in one of them on a GPU, and at the most so many tokens, so that long ones fit too."""
@@ -47,8 +47,8 @@ def by_shape(
 ) -> list[tuple[int, list[int]]]:
     """Cut texts into batches of about the same length, in the order in which lengths first come.
 
-    A text that fills its batch's length is put beside others that do: where nothing is padded
-    attention runs without a mask, by another kernel that rounds otherwise.
+    Where nothing is padded attention runs without a mask, by another kernel that rounds otherwise.
+    So a text is shorter than its batch, but for those of `longest` tokens, which are put apart.
 
     Args:
         lengths: tokens of each text.
@@ -60,7 +60,7 @@ def by_shape(
     """
     positions: dict[tuple[int, bool], list[int]] = {}
     for position, tokens in enumerate(lengths):
-        length = min(-(-tokens // _STEP) * _STEP, longest)
+        length = min((tokens // _STEP + 1) * _STEP, longest)
         positions.setdefault((length, tokens >= length), []).append(position)
     return [
         (length, alike[start : start + rows(length)])

@@ -248,14 +248,21 @@ def check_too_good(
 def _disordered(rows: pl.DataFrame) -> pl.Series:
     """Return the queries whose rank is not by score, then item id, from 1 without a gap."""
     ids = rows["query_id"].unique()
-    placed = rows.select(
-        "item_id", "score", "rank", query=pl.Series(rows_of(rows["query_id"], ids))
-    ).sort("query", "rank")
-    query, rank, score, item = (pl.col(name) for name in ("query", "rank", "score", "item_id"))
-    after = (score < score.shift()) | ((score == score.shift()) & (item > item.shift()))
-    fine = (
-        pl.when(query == query.shift())
-        .then(after & (rank == rank.shift() + 1))
-        .otherwise(rank == 1)
-    )
-    return ids.gather(placed.filter(~fine)["query"].unique())
+    query, rank = rows_of(rows["query_id"], ids), rows["rank"].to_numpy().astype(np.int64)
+    held = np.bincount(query, minlength=len(ids))
+    first = np.cumsum(held) - held
+    row_at = np.full(rows.height + 1, -1)  # The last is for ranks that are none of the list's.
+    inside = (rank >= 1) & (rank <= held[query])
+    row_at[np.where(inside, first[query] + rank - 1, -1)] = np.arange(rows.height)
+    row_at = row_at[:-1]
+    both = (row_at[:-1] >= 0) & (row_at[1:] >= 0)
+    above, below = row_at[:-1][both], row_at[1:][both]
+    score = rows["score"].to_numpy()
+    fine = score[below] < score[above]
+    tied = np.flatnonzero(score[below] == score[above])
+    items = rows["item_id"]
+    fine[tied] = (items.gather(below[tied]) > items.gather(above[tied])).to_numpy()
+    fine |= query[below] != query[above]
+    wrong = np.concatenate([query[below[~fine]], query[~inside]])
+    gaps = np.repeat(np.arange(len(ids)), held)[row_at < 0]
+    return ids.gather(np.unique(np.concatenate([wrong, gaps])))
