@@ -223,8 +223,13 @@ class Run:
     start: dict[str, Cost]
 
     def work(self, stages: Iterable[str]) -> float:
-        """Return processor seconds of stages without their start-up."""
-        return sum(self.costs[stage].processor - self.start[stage].processor for stage in stages)
+        """Return processor seconds of stages without their start-up; a stage has none under zero.
+
+        Where nothing is asked of a language model, what asks is not even loaded.
+        """
+        return sum(
+            max(self.costs[stage].processor - self.start[stage].processor, 0.0) for stage in stages
+        )
 
 
 def prepare(folder: Path, params: dict[str, Any], asked: int) -> None:
@@ -317,8 +322,9 @@ def report(runs: dict[str, list[Run]], starts: Sequence[dict[str, Cost]]) -> str
             cell(whole, stages, mean),
         ]
         for _, changed in changes:
-            share = median(run.work(stages) for run in changed) / max(work, 1e-9)
-            cells.append(f"{cell(changed, stages, median)}, {max(share, 0.0):.1%}")
+            spent = median(run.work(stages) for run in changed)
+            share = f"{spent / work:.1%}" if work else "-"
+            cells.append(f"{cell(changed, stages, median)}, {share}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
