@@ -106,7 +106,11 @@ def retrieval_metrics(
         queries: (query_id, targets).
         depths: the ks.
     """
-    rows = hits(lists, queries)
+    return retrieval_of(hits(lists, queries), depths)
+
+
+def retrieval_of(rows: pl.DataFrame, depths: Sequence[int] = DEPTHS) -> pl.DataFrame:
+    """Return `retrieval_metrics` by what `hits` found."""
     return _metrics_of(
         rows,
         [_recall(k).alias(f"recall@{k}") for k in depths]
@@ -128,7 +132,11 @@ def ranking_metrics(
         queries: (query_id, targets).
         cutoffs: the ks.
     """
-    rows = hits(lists, queries)
+    return ranking_of(hits(lists, queries), cutoffs)
+
+
+def ranking_of(rows: pl.DataFrame, cutoffs: Sequence[int] = CUTOFFS) -> pl.DataFrame:
+    """Return `ranking_metrics` by what `hits` found."""
     return _metrics_of(
         rows,
         [_ndcg(k).alias(f"ndcg@{k}") for k in cutoffs]
@@ -146,11 +154,7 @@ def ranking_ceiling(
     rows = hits(lists, queries).with_columns(
         positions=pl.int_ranges(1, pl.col("positions").list.len() + 1, dtype=pl.UInt32)
     )
-    return _metrics_of(
-        rows,
-        [_ndcg(k).alias(f"ndcg@{k}") for k in cutoffs]
-        + [_average_precision().alias("map"), _reciprocal_rank().alias("mrr")],
-    )
+    return ranking_of(rows, cutoffs)
 
 
 def coverage(lists: pl.DataFrame, catalogue: int) -> float:

@@ -1,8 +1,6 @@
 """Audit: the outputs of every stage in, a verdict on each way in which the future may leak out."""
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +13,13 @@ from stages.core.log import UserError, get_logger, run
 from stages.core.params import RetrieverName, load_params
 from stages.core.parts import Parts
 from stages.core.storage import read_json, write_json
+from stages.core.threads import side_by_side
 from stages.evaluate.checks.verdict import Check
 
 log = get_logger(__name__)
 
 _IDS = {"popular": "hot", "item_knn": "items", "als": "items"}
 """The file of each retriever that holds the ids of the items that it knows by their events."""
-_AT_ONCE = min(4, os.cpu_count() or 1)
-"""Checks that run at once; each may hold tables of its own."""
 
 
 def read_ids(folder: Path, names: list[RetrieverName]) -> dict[tuple[str, str], pl.DataFrame]:
@@ -172,9 +169,7 @@ def main(
         partial(lists.check_scores, ranked, queries, blend),
         partial(lists.check_too_good, retrieved, ranked, queries, limits.max_recall_at_1),
     ]
-    # Side by side: each waits at times for one core, as where a model is trained on one.
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        checks = list(pool.map(lambda check: check(), due))
+    checks = list(side_by_side(lambda check: check(), due))
     failed = [check for check in checks if not check.passed]
     write_json(audit_file, {"failed": len(failed), "checks": [vars(check) for check in checks]})
     for check in checks:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from stages.core import files, tables
 from stages.core.log import get_logger, progress, run
 from stages.core.params import load_params
 from stages.core.storage import write_json
+from stages.core.threads import side_by_side
 
 log = get_logger(__name__)
 
@@ -47,14 +49,24 @@ def main(
     sources: dict[str, Path] = {n: candidates_folder / f"{n}.parquet" for n in params.retrievers}
     sources[measures.BLEND] = blend_file
     alone: measures.Measured = {split: {} for split in RANKED}
-    for name, path in progress(sources.items(), desc="retrievers"):
-        lists = tables.read(path, tables.CANDIDATES, columns)
+
+    def measured(name: str) -> list[tuple[str, pl.DataFrame, Figures, pl.DataFrame]]:
+        """Return for each split what the retriever finds, covers and is worth as a ranker."""
+        lists = tables.read(sources[name], tables.CANDIDATES, columns)
+        made = []
         for split, part in asked.items():
             own = lists.join(part.select("query_id"), on="query_id", how="semi")
-            retrieved[split][name] = metrics.retrieval_metrics(own, part)
-            coverage[split][name] = measures.covered(own, items.height) if part.height else {}
+            rows = metrics.hits(own, part)
+            covered = measures.covered(own, items.height) if part.height else {}
+            made.append((split, metrics.retrieval_of(rows), covered, metrics.ranking_of(rows)))
+        return made
+
+    done = progress(side_by_side(measured, sources), total=len(sources), desc="retrievers")
+    for name, of_splits in zip(sources, done, strict=True):
+        for split, frame, covered, as_ranker in of_splits:
+            retrieved[split][name], coverage[split][name] = frame, covered
             if split in RANKED and name != measures.BLEND:
-                alone[split][name] = metrics.ranking_metrics(own, part)
+                alone[split][name] = as_ranker
     found = {split: bootstrap.of(frames) for split, frames in retrieved.items()}
     retrieval = measures.by_system(
         {s: {n: figures | coverage[s][n] for n, figures in f.items()} for s, f in found.items()}
@@ -65,16 +77,25 @@ def main(
     judged: dict[str, dict[str, Figures]] = {split: {} for split in RANKED}
     rankers: dict[str, Path] = {measures.BLEND: blend_file}
     rankers |= {name: scores_folder / f"{name}.parquet" for name in params.rankers}
-    for name, path in progress(rankers.items(), desc="rankers"):
+
+    def weighed(name: str) -> list[tuple[str, pl.DataFrame, Figures]]:
+        """Return for each split how the ranker orders, and its figures."""
         table = tables.CANDIDATES if name == measures.BLEND else tables.SCORES
-        lists = tables.read(path, table, columns)
+        lists = tables.read(rankers[name], table, columns)
+        made = []
         for split in RANKED:
             own = lists.join(asked[split].select("query_id"), on="query_id", how="semi")
             frame = metrics.ranking_metrics(own, asked[split])
-            ranked[split][name] = frame
-            judged[split][name] = measures.ranking_figures(own, asked[split], frame, bootstrap)
+            figures = measures.ranking_figures(own, asked[split], frame, bootstrap)
+            made.append((split, frame, figures))
             if name == measures.BLEND:
                 ceilings[split] = metrics.ranking_ceiling(own, asked[split])
+        return made
+
+    done = progress(side_by_side(weighed, rankers), total=len(rankers), desc="rankers")
+    for name, of_splits in zip(rankers, done, strict=True):
+        for split, frame, figures in of_splits:
+            ranked[split][name], judged[split][name] = frame, figures
     ranking = measures.by_system(judged)
 
     retrievers = measures.retriever_pairs(sources, retrieved["valid"])

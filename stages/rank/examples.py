@@ -1,5 +1,6 @@
 """Examples: blended candidates in, labelled (query, item) rows with features out."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,13 @@ from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.parts import Parts
 from stages.core.storage import atomic_folder
+from stages.core.threads import side_by_side
 from stages.rank.features import FeatureProgram
 
 log = get_logger(__name__)
 
-_CHUNK = 20_000
-"""Queries whose candidates are described at once."""
+_CHUNK = 5_000
+"""Queries whose candidates are described in one piece."""
 
 
 def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
@@ -32,6 +34,19 @@ def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("relevance").fill_null(0))
         .join(queries.select("query_id", "split"), on="query_id", how="left", maintain_order="left")
     )
+
+
+def described(
+    program: FeatureProgram, queries: pl.DataFrame, candidates: pl.DataFrame, blended: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
+    """Yield labelled examples of queries in pieces; see `FeatureProgram.transform`."""
+
+    def describe(some: pl.DataFrame) -> pl.DataFrame:
+        given = (one.join(some, on="query_id", how="semi") for one in (candidates, blended))
+        return label(program.transform(some, *given), some)
+
+    starts = range(0, max(queries.height, 1), _CHUNK)
+    yield from side_by_side(describe, [queries.slice(start, _CHUNK) for start in starts])
 
 
 def main(
@@ -57,7 +72,7 @@ def main(
     documents = tables.read(documents_file, tables.DOCUMENTS)
     candidates = tables.read_folder(candidates_folder, sorted(params.retrievers), tables.CANDIDATES)
     blended = tables.read(blend_file, tables.CANDIDATES)
-    made = []
+    made: list[pl.DataFrame] = []
     with atomic_folder(features_folder) as folder:
         for window in tables.WINDOWS:
             program = FeatureProgram(params.examples, params.retrievers).fit(
@@ -72,10 +87,7 @@ def main(
             asked = queries.filter(pl.col("split").is_in(splits))
             mine = candidates.join(asked, on="query_id", how="semi")
             theirs = blended.join(asked, on="query_id", how="semi")
-            for start in range(0, max(asked.height, 1), _CHUNK):
-                some = asked.slice(start, _CHUNK)
-                given = (one.join(some, on="query_id", how="semi") for one in (mine, theirs))
-                made.append(label(program.transform(some, *given), some))
+            made += described(program, asked, mine, theirs)
     examples = pl.concat(made)
     tables.write(examples, examples_file, tables.EXAMPLES)
     log.info(

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from small_world import World, build
 from typer.testing import CliRunner
 
@@ -627,3 +630,39 @@ def test_new_items_on_valid_do_not_make_the_rank_slice_look_easy() -> None:
     limit = params.audit.max_rank_excess
     assert not lists.check_rank_slice(retrieved, moved, bootstrap, limit).passed
     assert lists.check_rank_slice(retrieved, warm, bootstrap, limit).passed
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("qrs"), st.sampled_from("abcd"), st.integers(0, 2), st.integers(0, 5)
+        ),
+        max_size=9,
+        unique_by=lambda row: row[:2],
+    ),
+    st.booleans(),
+)
+def test_lists_out_of_order_are_found_whatever_their_fault(
+    rows: list[tuple[str, str, int, int]], ranked: bool
+) -> None:
+    schema = {"query_id": pl.String, "item_id": pl.String, "score": pl.Float32, "rank": pl.UInt32}
+    frame = pl.DataFrame(rows, schema, orient="row")
+    due = {
+        query: sorted((-score, item) for of, item, score, _ in rows if of == query)
+        for query in "qrs"
+    }
+    if ranked:  # As it should be.
+        place = [due[query].index((-score, item)) + 1 for query, item, score, _ in rows]
+        frame = frame.with_columns(rank=pl.Series(place, dtype=pl.UInt32))
+    found = {
+        query: {row["item_id"]: row["rank"] for row in frame.filter(query_id=query).to_dicts()}
+        for query in "qrs"
+    }
+    wrong = {
+        query
+        for query, items in due.items()
+        if found[query] != {item: place for place, (_, item) in enumerate(items, 1)}
+    }
+    assert set(lists.disordered(frame)) == wrong
+    assert not (ranked and wrong)

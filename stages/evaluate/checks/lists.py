@@ -78,7 +78,7 @@ def check_candidates(
         faults[f"{name} candidates unknown to their window"] = rows["query_id"].filter(
             unknown & (window >= 0)
         )
-        faults[f"{name} candidates out of order"] = _disordered(rows)
+        faults[f"{name} candidates out of order"] = disordered(rows)
     return verdict(
         "candidates",
         faults,
@@ -158,7 +158,7 @@ def check_scores(
             place < 0
         )
         faults[f"candidates that {name} did not score"] = numbers.frame(wanted[missed])["query_id"]
-        faults[f"{name} scores out of order"] = _disordered(rows)
+        faults[f"{name} scores out of order"] = disordered(rows)
     return verdict(
         "scores",
         faults,
@@ -245,7 +245,7 @@ def check_too_good(
     return Check("too_good", not guilty, "; ".join(guilty) or fine, figures)
 
 
-def _disordered(rows: pl.DataFrame) -> pl.Series:
+def disordered(rows: pl.DataFrame) -> pl.Series:
     """Return the queries whose rank is not by score, then item id, from 1 without a gap."""
     ids = rows["query_id"].unique()
     query, rank = rows_of(rows["query_id"], ids), rows["rank"].to_numpy().astype(np.int64)

@@ -12,6 +12,7 @@ import polars as pl
 from stages.core.pairs import PairNumbers, places, rows_of
 from stages.core.storage import read_json, write_json
 from stages.core.tables import CANDIDATES
+from stages.core.threads import side_by_side
 
 _LEAST = 1e-4
 """What a weight of 0 counts, so that among what the others leave equal the best is ahead."""
@@ -190,15 +191,16 @@ def ndcg_of_weights(
     target = np.repeat(hits, held)
     # Pairs of a query ascend by item id, so an equal score above the target is a smaller id.
     earlier = rows < target
-    means = np.zeros(len(grid))
-    for place, weights in enumerate(grid):
+
+    def mean(weights: dict[str, float]) -> float:
         score = fusion.join(values, weights)
         own, other = score[target], score[rows]
         ahead = (other > own) | (earlier & (other == own))
         ranks = 1 + np.add.reduceat(ahead, first, dtype=np.int64) if len(hits) else hits
         found = np.where(ranks <= cut, gain / np.log2(ranks + 1), 0.0)
-        means[place] = found.sum() / truths.height
-    return means
+        return float(found.sum() / truths.height)
+
+    return np.array(list(side_by_side(mean, grid)))
 
 
 def _as_the_last(values: np.ndarray, query: np.ndarray) -> np.ndarray:
