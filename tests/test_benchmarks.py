@@ -256,18 +256,34 @@ def test_one_item_changes() -> None:
     assert changed["description"][0] == "x"
 
 
-def test_shares_of_a_change_leave_start_up_out() -> None:
+def test_shares_of_a_change_leave_out_the_start_up_beside_it() -> None:
     def costs(seconds: float) -> dict[str, change.Cost]:
         return {stage: change.Cost(2 * seconds, seconds) for stage in change.STAGES}
 
-    said = change.report({"full": costs(52.0), "few": costs(3.0), "none": costs(1.9)}, costs(2.0))
+    def runs(*seconds: tuple[float, float]) -> list[change.Run]:
+        return [change.Run(costs(whole), costs(start)) for whole, start in seconds]
+
+    said = change.report(
+        {
+            "full": runs((50.0, 2.0), (54.0, 2.0)),
+            "few": runs((3.0, 2.0), (7.0, 3.0), (4.0, 3.0)),
+            "none": runs((1.9, 2.0)),
+        },
+        [costs(2.0), costs(9.0), costs(1.0)],
+    )
     assert "| stage | start-up | full | few | none |" in said
     assert (
-        "| keywords by chunks | 4.0 (2.0) | 104.0 (52.0) | 6.0 (3.0), 2.0% | 3.8 (1.9), 0.0% |"
+        "| keywords by chunks | 4.0 (2.0) | 104.0 (52.0) | 8.0 (4.0), 2.0% | 3.8 (1.9), 0.0% |"
         in said
     )
-    four = "16.0 (8.0) | 416.0 (208.0) | 24.0 (12.0), 2.0% | 15.2 (7.6), 0.0%"
+    four = "16.0 (8.0) | 416.0 (208.0) | 32.0 (16.0), 2.0% | 15.2 (7.6), 0.0%"
     assert said.endswith(f"| together, keywords by chunks | {four} |")
+
+
+def test_a_stage_that_starts_less_than_else_makes_no_other_cheaper() -> None:
+    costs = {"summaries": change.Cost(1.0, 0.5), "embed": change.Cost(9.0, 8.0)}
+    run = change.Run(costs, {"summaries": change.Cost(3.0, 2.5), "embed": change.Cost(6.0, 5.0)})
+    assert run.work(costs) == 3.0
 
 
 @pytest.mark.parametrize(
