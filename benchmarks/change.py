@@ -4,8 +4,8 @@ The stages `keywords`, `summaries`, `documents` and `embed` run on a generated s
 store, again after each change, and at last once more with another empty store, whose tables must be
 the same bytes. Reviews change in two ways: some gain a sentence, and later others are written anew,
 which also changes the keywords of their items. Documents are those of the recipe `amazon_reviews`:
-they quote reviews. Keywords are read by both offline methods and by a language model, and
-documents are made of the first. Keywords of a language model and summaries are asked of a server of
+they quote reviews, of which the encoder reads 128 tokens a passage, as in the sample. Keywords are
+read by both offline methods and by a language model, and documents are made of the first. Keywords of a language model and summaries are asked of a server of
 this process, which answers at once with the first words of the text, so that their cost is that of
 asking and of keeping answers. A model's own time is not in it; that grows with what is asked anew,
 so with it shares come near those of the texts that changed. As a request takes the client some
