@@ -5,11 +5,12 @@ store, again after each change, and at last once more with another empty store, 
 the same bytes. Reviews change in two ways: some gain a sentence, and later others are written anew,
 which also changes the keywords of their items. Documents are those of the recipe `amazon_reviews`:
 they quote reviews, of which the encoder reads 128 tokens a passage, as in the sample. Keywords are
-read by both offline methods and by a language model, and documents are made of the first. Keywords of a language model and summaries are asked of a server of
-this process, which answers at once with the first words of the text, so that their cost is that of
-asking and of keeping answers. A model's own time is not in it; that grows with what is asked anew,
-so with it shares come near those of the texts that changed. As a request takes the client some
-milliseconds, a language model reads the first reviews alone.
+read by both offline methods and by a language model, and documents are made of the first. Keywords
+of a language model and summaries are asked of a server of this process, which answers at once with
+the first words of the text, so that their cost is that of asking and of keeping answers. A model's
+own time is not in it; that grows with what is asked anew, so with it shares come near those of the
+texts that changed. As a request takes the client some milliseconds, a language model reads the
+first reviews alone.
 
 Shares are of processor seconds without start-up: modules and models are loaded by every run, and
 what asks a language model by every run that asks one. What that costs is measured right before each
