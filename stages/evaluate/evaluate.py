@@ -50,23 +50,25 @@ def main(
     sources[measures.BLEND] = blend_file
     alone: measures.Measured = {split: {} for split in RANKED}
 
-    def measured(name: str) -> list[tuple[str, pl.DataFrame, Figures, pl.DataFrame]]:
-        """Return for each split what the retriever finds, covers and is worth as a ranker."""
+    def measured(name: str) -> list[tuple[str, pl.DataFrame, Figures, pl.DataFrame | None]]:
+        """Return for each split what the retriever finds, covers and, alone, is as a ranker."""
         lists = tables.read(sources[name], tables.CANDIDATES, columns)
         made = []
         for split, part in asked.items():
             own = lists.join(part.select("query_id"), on="query_id", how="semi")
             rows = metrics.hits(own, part)
             covered = measures.covered(own, items.height) if part.height else {}
-            made.append((split, metrics.retrieval_of(rows), covered, metrics.ranking_of(rows)))
+            as_ranker = split in RANKED and name != measures.BLEND
+            ranks = metrics.ranking_of(rows) if as_ranker else None
+            made.append((split, metrics.retrieval_of(rows), covered, ranks))
         return made
 
     done = progress(side_by_side(measured, sources), total=len(sources), desc="retrievers")
     for name, of_splits in zip(sources, done, strict=True):
-        for split, frame, covered, as_ranker in of_splits:
+        for split, frame, covered, ranks in of_splits:
             retrieved[split][name], coverage[split][name] = frame, covered
-            if split in RANKED and name != measures.BLEND:
-                alone[split][name] = as_ranker
+            if ranks is not None:
+                alone[split][name] = ranks
     found = {split: bootstrap.of(frames) for split, frames in retrieved.items()}
     retrieval = measures.by_system(
         {s: {n: figures | coverage[s][n] for n, figures in f.items()} for s, f in found.items()}
@@ -78,8 +80,8 @@ def main(
     rankers: dict[str, Path] = {measures.BLEND: blend_file}
     rankers |= {name: scores_folder / f"{name}.parquet" for name in params.rankers}
 
-    def weighed(name: str) -> list[tuple[str, pl.DataFrame, Figures]]:
-        """Return for each split how the ranker orders, and its figures."""
+    def weighed(name: str) -> list[tuple[str, pl.DataFrame, Figures, pl.DataFrame | None]]:
+        """Return for each split how the ranker orders, its figures and, of the blend, the best."""
         table = tables.CANDIDATES if name == measures.BLEND else tables.SCORES
         lists = tables.read(rankers[name], table, columns)
         made = []
@@ -87,15 +89,17 @@ def main(
             own = lists.join(asked[split].select("query_id"), on="query_id", how="semi")
             frame = metrics.ranking_metrics(own, asked[split])
             figures = measures.ranking_figures(own, asked[split], frame, bootstrap)
-            made.append((split, frame, figures))
-            if name == measures.BLEND:
-                ceilings[split] = metrics.ranking_ceiling(own, asked[split])
+            is_blend = name == measures.BLEND
+            ceiling = metrics.ranking_ceiling(own, asked[split]) if is_blend else None
+            made.append((split, frame, figures, ceiling))
         return made
 
     done = progress(side_by_side(weighed, rankers), total=len(rankers), desc="rankers")
     for name, of_splits in zip(rankers, done, strict=True):
-        for split, frame, figures in of_splits:
+        for split, frame, figures, ceiling in of_splits:
             ranked[split][name], judged[split][name] = frame, figures
+            if ceiling is not None:
+                ceilings[split] = ceiling
     ranking = measures.by_system(judged)
 
     retrievers = measures.retriever_pairs(sources, retrieved["valid"])

@@ -23,7 +23,7 @@ class Bootstrap:
 
     def of(self, frames: PerQuery, columns: Iterable[str] | None = None) -> dict[str, Figures]:
         """Return {system: {metric: interval}}, of all columns but query_id or of those given."""
-        wide = _side_by_side(frames, None if columns is None else list(columns))
+        wide = _joined(frames, None if columns is None else list(columns))
         found = metrics.intervals(wide, self.params.bootstrap, self.params.level, self.seed)
         figures: dict[str, Figures] = {name: {} for name in frames}
         for label, interval in found.items():
@@ -69,7 +69,7 @@ class Bootstrap:
         )
 
 
-def _side_by_side(frames: PerQuery, columns: list[str] | None) -> pl.DataFrame:
+def _joined(frames: PerQuery, columns: list[str] | None) -> pl.DataFrame:
     parts = [
         frame.select(
             pl.col(name).alias(f"{system}|{name}")
