@@ -24,6 +24,14 @@ def get_logger(name: str) -> logging.Logger:
     return root.getChild(name.rsplit(".", 1)[-1])
 
 
+_line: dict[str, Any] = {}
+
+
+def on_line(place: int, name: str) -> None:
+    """Have this process show its bars on a line of its own, by a name; others have the others."""
+    _line.update(position=place, postfix=name)
+
+
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     """Return a tqdm bar with rate and time left; silent when standard error is not a terminal.
 
@@ -35,7 +43,7 @@ def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
         return iterable
     from tqdm import tqdm
 
-    return tqdm(iterable, disable=not shown, dynamic_ncols=True, **options)
+    return tqdm(iterable, disable=not shown, dynamic_ncols=True, **options, **_line)
 
 
 class UserError(Exception):

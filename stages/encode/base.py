@@ -12,7 +12,7 @@ from stages.core import files
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import atomic_folder
-from stages.encode.encoders import describe, load_encoder
+from stages.encode.encoders import describe, describe_none, load_encoder
 
 log = get_logger(__name__)
 
@@ -23,6 +23,11 @@ def main(
 ) -> None:
     """Load the base encoder once and pin it."""
     params = load_params(params_file)
+    if params.encoder.kind == "none":
+        with atomic_folder(base_folder) as folder:
+            describe_none(folder, params.encoder)
+        log.info("none: texts are not encoded")
+        return
     encoder = load_encoder(params.encoder)
     with atomic_folder(base_folder) as folder:
         describe(folder, params.encoder, encoder)

@@ -13,7 +13,7 @@ from stages.core import files, tables
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.storage import atomic_folder
-from stages.encode.encoders import CachedEncoder, Encoded
+from stages.encode.encoders import CachedEncoder, Encoded, is_described
 from stages.encode.encoders.base import Sparse
 
 log = get_logger(__name__)
@@ -73,17 +73,20 @@ def main(
 
     The collection holds the whole document's vector beside its first line.
 
-    Without documents, as of a log without words, nothing is loaded and there is no collection.
+    Without documents, as of a log without words, or without an encoder (`encoder.kind: none`)
+    nothing is loaded and there is no collection.
     """
     params = load_params(params_file)
     documents = tables.read(documents_file, tables.DOCUMENTS)
-    if documents.is_empty():
+    has_encoder = is_described(encoders_folder / encoder)
+    if documents.is_empty() or not has_encoder:
         # With every column, whichever retriever reads it: no items, and not an encoder without.
         none = Encoded(np.empty((0, 0), np.float32), [], [])
-        frame = embeddings_frame(documents, none, "")
+        frame = embeddings_frame(documents.clear(), none, "")
         tables.write(frame, embeddings_folder / f"{encoder}.parquet", tables.EMBEDDINGS)
         with atomic_folder(chroma_folder / encoder):
-            log.info("%s: no documents, nothing to encode, no collection", encoder)
+            why = "" if has_encoder else ", encoder.kind is none"
+            log.info("%s: %d documents%s; nothing to encode", encoder, documents.height, why)
         return
     titles = tables.read(items_file, tables.ITEMS, columns=["item_id", "title"])
     opened = CachedEncoder(encoders_folder / encoder, store)

@@ -14,7 +14,7 @@ from stages.core.log import get_logger, run
 from stages.core.params import Params, load_params
 from stages.core.storage import atomic_file, atomic_folder, read_json, write_json
 from stages.core.store import content_hash
-from stages.encode.encoders import CachedEncoder
+from stages.encode.encoders import CachedEncoder, is_described
 from stages.encode.encoders.cached import DESCRIPTION
 from stages.encode.tuning.gate import (
     GATE_METRIC,
@@ -82,9 +82,10 @@ def main(
     queries = with_target_row(valid, documents)
     enabled = params.finetune.enabled
     if not enabled or pairs.height < 4 or queries.is_empty():
-        log.info("%d pairs, enabled: %s; the base encoder is kept", pairs.height, enabled)
+        kept = "base" if is_described(base_folder) else "none"
+        log.info("%d pairs, enabled: %s; encoder kept: %s", pairs.height, enabled, kept)
         _keep_base(base_folder, model_folder)
-        write_json(metrics_file, {"kept": "base", "pairs": pairs.height, "steps": 0})
+        write_json(metrics_file, {"kept": kept, "pairs": pairs.height, "steps": 0})
         _write_curve(curve_file, [])
         return
     about = [read_json(base_folder / DESCRIPTION), params.finetune.model_dump(mode="json")]

@@ -8,6 +8,7 @@ import polars as pl
 import typer
 
 from stages.core import catalogue, files, tables
+from stages.core.by_query import ByQuery, pieces
 from stages.core.log import get_logger, run
 from stages.core.params import load_params
 from stages.core.parts import Parts
@@ -37,16 +38,14 @@ def label(examples: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
 
 
 def described(
-    program: FeatureProgram, queries: pl.DataFrame, candidates: pl.DataFrame, blended: pl.DataFrame
+    program: FeatureProgram, queries: pl.DataFrame, candidates: ByQuery, blended: ByQuery
 ) -> Iterator[pl.DataFrame]:
     """Yield labelled examples of queries in pieces; see `FeatureProgram.transform`."""
 
     def describe(some: pl.DataFrame) -> pl.DataFrame:
-        given = (one.join(some, on="query_id", how="semi") for one in (candidates, blended))
-        return label(program.transform(some, *given), some)
+        return label(program.transform(some, candidates.of(some), blended.of(some)), some)
 
-    starts = range(0, max(queries.height, 1), _CHUNK)
-    yield from side_by_side(describe, [queries.slice(start, _CHUNK) for start in starts])
+    yield from side_by_side(describe, pieces(queries, _CHUNK))
 
 
 def main(
@@ -70,8 +69,9 @@ def main(
     properties = tables.read(properties_file, tables.SPLIT_PROPERTIES)
     queries = tables.read(queries_file, tables.QUERIES)
     documents = tables.read(documents_file, tables.DOCUMENTS)
-    candidates = tables.read_folder(candidates_folder, sorted(params.retrievers), tables.CANDIDATES)
-    blended = tables.read(blend_file, tables.CANDIDATES)
+    lists = [candidates_folder / f"{name}.parquet" for name in sorted(params.retrievers)]
+    candidates = ByQuery([tables.read(path, tables.CANDIDATES) for path in lists])
+    blended = ByQuery([tables.read(blend_file, tables.CANDIDATES)])
     made: list[pl.DataFrame] = []
     with atomic_folder(features_folder) as folder:
         for window in tables.WINDOWS:
@@ -85,9 +85,7 @@ def main(
             program.save(folder / window)
             splits = [s for s, behind in tables.WINDOW_OF_SPLIT.items() if behind == window]
             asked = queries.filter(pl.col("split").is_in(splits))
-            mine = candidates.join(asked, on="query_id", how="semi")
-            theirs = blended.join(asked, on="query_id", how="semi")
-            made += described(program, asked, mine, theirs)
+            made += described(program, asked, candidates, blended)
     examples = pl.concat(made)
     tables.write(examples, examples_file, tables.EXAMPLES)
     log.info(

@@ -14,8 +14,8 @@ from stages.core.params import Fit, RetrieverName, TwoTower
 from stages.evaluate import audit
 from stages.evaluate.checks import behaviour
 from stages.evaluate.checks.verdict import Check
-from stages.retrieve.fit import of_window, with_behaviour
 from stages.retrieve.retrievers import Parts, TrainingData, make_retriever
+from stages.retrieve.retrievers.inputs import of_window, with_behaviour
 from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
 
 NAMES: list[RetrieverName] = ["popular", "item_knn", "als", "two_tower"]

@@ -13,7 +13,7 @@ from stages.evaluate.evaluate import main
 from stages.evaluate.figures import measures, plots
 from stages.evaluate.figures.intervals import Bootstrap
 from stages.evaluate.figures.slices import SLICES, slices_of
-from stages.retrieve.fit import of_window, with_behaviour
+from stages.retrieve.retrievers.inputs import of_window, with_behaviour
 from stages.retrieve.retrievers.two_tower import TwoTowerRetriever
 
 BOOTSTRAP = Bootstrap(Evaluate(bootstrap=100), 0)

@@ -52,7 +52,8 @@ def chosen(
     mine: pl.DataFrame, valid: pl.DataFrame, names: list[str], params: Blend
 ) -> tuple[Fusion, float]:
     parts = blend.evenly(names, params).contributions(mine)
-    return blend.choose(parts, valid, names, params)
+    fusion, ndcg, _ = blend.choose(parts, valid, names, params, depth=100)
+    return fusion, ndcg
 
 
 RIGHT, NOISE = lists({"v": 9, "t": 0}), lists({"v": 0, "t": 9}, seed=1)
@@ -150,6 +151,50 @@ def test_where_none_answers_weights_are_even() -> None:
     valid = queries().filter(split="valid")
     fusion, figure = chosen(candidates({"x": {}}), valid, ["x", "y"], Blend(grid=2))
     assert (fusion.weights, figure) == ({"x": 0.5, "y": 0.5}, 0.0)
+
+
+def narrow_and_wide() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One list is right at once for a third of valid, the other for all, but late."""
+    targets = {f"v{n:02d}": f"i{n:02d}" for n in range(30)}
+    narrow, wide = {}, {}
+    for n, (query, target) in enumerate(targets.items()):
+        first = target if n % 3 == 0 else "a"
+        narrow[query] = {first: 90.0} | {f"n{place:02d}": 60.0 - place for place in range(50)}
+        wide[query] = {f"w{place:02d}": 30.0 - place for place in range(24)}
+        wide[query] |= {target: 2.0, "z": 1.0}
+    return candidates({"narrow": narrow, "wide": wide}), queries().filter(split="valid")
+
+
+@pytest.mark.parametrize("method", ["rrf", "weighted", "interleave"])
+def test_a_tail_finds_what_the_head_does_not(method: str) -> None:
+    mine, valid = narrow_and_wide()
+    params = Blend.model_validate({"method": method, "grid": 2, "head": 10})
+    parts = blend.evenly(["narrow", "wide"], params).contributions(mine)
+
+    def chosen_with(head: int | None) -> tuple[Fusion, float, float]:
+        asked = params.model_copy(update={"head": head})
+        fusion, ndcg, recall = blend.choose(parts, valid, ["narrow", "wide"], asked, depth=35)
+        blended = fusion.blend(mine, 35)
+        judged = metrics.ranking_metrics(blended, valid, [10])["ndcg@10"].mean()
+        assert ndcg == pytest.approx(judged, abs=1e-9)
+        listed = metrics.retrieval_metrics(blended, valid, [35])["recall@35"].mean()
+        assert recall == pytest.approx(listed, abs=1e-9)
+        return fusion, ndcg, recall
+
+    whole, ndcg, recall = chosen_with(None)
+    assert whole.tail is None
+    headed, its_ndcg, its_recall = chosen_with(10)
+    assert (headed.weights, its_ndcg) == (whole.weights, ndcg)
+    assert headed.head == 10
+    assert headed.tail is not None
+    assert headed.tail["wide"] > headed.weights["wide"]
+    assert (recall, its_recall) == (pytest.approx(1 / 3), 1.0)
+
+
+def test_there_is_no_tail_where_one_list_is_best_and_widest() -> None:
+    mine = candidates({"right": RIGHT, "noise": NOISE})
+    fusion, _ = chosen(mine, queries().filter(split="valid"), ["noise", "right"], Blend())
+    assert fusion.tail is None
 
 
 def test_a_target_named_twice_counts_once() -> None:

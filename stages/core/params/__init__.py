@@ -40,6 +40,7 @@ from stages.core.params.retrieve import (
     TwoTower,
 )
 from stages.core.params.section import (
+    ENCODER_OF,
     READS_HISTORY,
     Event,
     Fraction,
@@ -51,6 +52,7 @@ from stages.core.params.section import (
 from stages.core.params.whole import Params, load_params
 
 __all__ = [
+    "ENCODER_OF",
     "READS_HISTORY",
     "Als",
     "Amazon",

@@ -10,9 +10,10 @@ from stages.core.params.section import Positive, Section
 class Encoder(Section):
     """The base text encoder."""
 
-    kind: Literal["minilm", "sentence_transformers", "bge_m3"] = Field(
+    kind: Literal["minilm", "sentence_transformers", "bge_m3", "none"] = Field(
         "minilm",
-        description="minilm: the packaged all-MiniLM-L6-v2; bge_m3: FlagEmbedding; or any other.",
+        description="minilm: the packaged all-MiniLM-L6-v2; bge_m3: FlagEmbedding; or any other; "
+        "none: texts are not encoded, as of a log without words.",
     )
     model: str | None = Field(None, description="Name or folder; null for minilm.")
     max_query_length: Positive = Field(256, description="Tokens of a query that are read.")

@@ -250,6 +250,12 @@ class Blend(Section):
         "share of turns (`interleave`). null: tuned on valid for NDCG@10, where one may get 0, and "
         "its list then comes after the others instead of in turn.",
     )
+    head: Annotated[int, Field(ge=10)] | None = Field(
+        20,
+        description="First ranks, by the weights tuned for NDCG@10; those after are by the weights "
+        "of largest recall at `candidates.top_k`, where on valid that finds more. null: one set of "
+        "weights for all. Not read with `weights`.",
+    )
     rrf_k: Annotated[float, Field(gt=0)] = Field(60.0, description="Rank constant of the fusion.")
     grid: Positive = Field(
         5, description="Weights tried on valid lie on a grid of 1/grid; not read with `weights`."

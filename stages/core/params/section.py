@@ -22,6 +22,13 @@ READS_HISTORY: tuple[RetrieverName, ...] = ("popular", "item_knn", "als", "two_t
 They know the items of their window's events; `content` and `two_tower` also those of which
 something is said.
 """
+ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
+    "dense_base": "base",
+    "dense": "tuned",
+    "sparse": "base",
+    "multi_vector": "base",
+}
+"""The encoder of each retriever that encodes queries."""
 Event = Literal["view", "cart", "purchase", "rate"]
 RankerName = Literal["lightgbm", "xgboost"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]

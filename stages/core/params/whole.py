@@ -25,6 +25,7 @@ from stages.core.params.retrieve import (
     Fit,
 )
 from stages.core.params.section import (
+    ENCODER_OF,
     READS_HISTORY,
     RankerName,
     RetrieverName,
@@ -92,6 +93,7 @@ class Params(Section):
                     "blend.weights must name all of `retrievers` and nothing else; "
                     f"{', '.join(wrong)}"
                 )
+        self._refuse_without_encoder()
         if "sparse" in self.retrievers and not self.encoder.has_sparse:
             raise ValueError(
                 f"retriever 'sparse' needs an encoder with lexical weights (encoder.kind: bge_m3), "
@@ -124,6 +126,18 @@ class Params(Section):
                 f"bundle.ranker is {self.bundle.ranker!r}, which is not in rankers {self.rankers}"
             )
         return self
+
+    def _refuse_without_encoder(self) -> None:
+        if self.encoder.kind != "none":
+            return
+        wants = [f"retriever {name!r}" for name in self.retrievers if name in ENCODER_OF]
+        wants += ["finetune.enabled: true"] if self.finetune.enabled else []
+        wants += ["pairs.format: triplet"] if self.pairs.format == "triplet" else []
+        if wants:
+            raise ValueError(
+                f"encoder.kind is none, and {wants[0]} needs an encoder; name one (encoder.kind: "
+                "minilm) or do without"
+            )
 
 
 def load_params(path: Path) -> Params:

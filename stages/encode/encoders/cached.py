@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,16 @@ def describe(folder: Path, params: Encoder, encoder: TextEncoder, **told: str) -
     write_json(folder / DESCRIPTION, about)
 
 
+def describe_none(folder: Path, params: Encoder) -> None:
+    """Write that there is no encoder here."""
+    write_json(folder / DESCRIPTION, {"params": params.model_dump(mode="json"), "model_hash": ""})
+
+
+def is_described(folder: Path) -> bool:
+    """Whether a folder with a description holds an encoder, and not that there is none."""
+    return bool(_read_description(folder)["model_hash"])
+
+
 def load_encoder(source: Encoder | Path) -> TextEncoder:
     """Load the encoder that parameters name, or that a folder with a description holds.
 
@@ -47,13 +58,13 @@ def load_encoder(source: Encoder | Path) -> TextEncoder:
     """
     expected = None
     if isinstance(source, Path):
-        if not (source / DESCRIPTION).exists():
-            raise UserError(f"{source} holds no {DESCRIPTION}; run `dvc repro base finetune`")
-        about = read_json(source / DESCRIPTION)
+        about = _read_description(source)
         expected = about["model_hash"]
         described = Encoder.model_validate(about["params"])
         here = str(source) if described.model == "." else described.model
         source = described.model_copy(update={"model": here})
+    if source.kind == "none":
+        raise UserError("encoder.kind is none, and a text is to be encoded; name an encoder")
     if source.kind == "bge_m3":
         from stages.encode.encoders.bge_m3 import BgeM3Encoder
 
@@ -68,6 +79,13 @@ def load_encoder(source: Encoder | Path) -> TextEncoder:
             f"were described ({expected}, now {encoder.model_hash}); run `dvc repro`"
         )
     return encoder
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    if not (folder / DESCRIPTION).exists():
+        raise UserError(f"{folder} holds no {DESCRIPTION}; run `dvc repro base finetune`")
+    about: dict[str, Any] = read_json(folder / DESCRIPTION)
+    return about
 
 
 class CachedEncoder:

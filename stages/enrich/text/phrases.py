@@ -1,6 +1,5 @@
 """Keyphrases of short texts without a language model, and the one form that keywords have."""
 
-import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ import polars as pl
 
 from stages.core.log import progress
 from stages.core.store import Store, content_hash
+from stages.core.threads import CORES
 from stages.enrich.text.batches import Batches, text_hashes
 from stages.enrich.text.chunks import chunk_phrases
 from stages.enrich.text.languages import clear_language, stop_words
@@ -120,8 +120,7 @@ def _read(
     if not texts:
         return
     if processes is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        processes = min(cores or 1, len(texts) // _WORTH_A_PROCESS[method])
+        processes = min(CORES, len(texts) // _WORTH_A_PROCESS[method])
     bar = {"total": len(texts), "desc": method, "unit": "review"}
     if processes <= 1:
         _configure(method, max_keywords, max_words)

@@ -245,6 +245,8 @@ def check_encoder(finetune: dict[str, Any], pairs: pl.DataFrame) -> Check:
         guilty.append(f"the encoder was tuned on {count} pairs, and there are {pairs.height}")
     kept = finetune.get("kept", "base")
     fine = f"The {kept} encoder answers; tuning saw window fit."
+    if kept == "none":
+        fine = "There is no encoder."
     return Check("encoder", not guilty, "; ".join(guilty) or fine, {"pairs": pairs.height})
 
 

@@ -245,9 +245,18 @@ def blend_in_words(fusion: Mapping[str, Any]) -> str:
     Args:
         fusion: what `blend` wrote.
     """
-    weights = ", ".join(f"{name} {weight:g}" for name, weight in sorted(fusion["weights"].items()))
     joins, origin = _JOINS[fusion["method"]], _ORIGIN[fusion["origin"]]
-    return f"The blend joins {joins}; its weights {origin}: {weights}."
+    said = f"The blend joins {joins}; its weights {origin}: {_weights(fusion['weights'])}."
+    if fusion["tail"] is None:
+        return said
+    return (
+        f"{said} From rank {fusion['head'] + 1} on they are those that found most on valid: "
+        f"{_weights(fusion['tail'])}."
+    )
+
+
+def _weights(of: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {weight:g}" for name, weight in sorted(of.items()))
 
 
 def asked(cuts: Mapping[str, Any]) -> str:
@@ -326,6 +335,8 @@ def gate(finetune: Mapping[str, Any]) -> str:
     if not finetune:
         return ""
     change = finetune.get("difference")
+    if finetune.get("kept") == "none":
+        return ""
     if change is None:
         return f"Nothing was tuned; the {finetune.get('kept', 'base')} encoder answers."
     metric = charts.called(str(finetune.get("metric", "its metric")))

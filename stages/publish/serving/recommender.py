@@ -1,6 +1,5 @@
 """A bundle, loaded: queries in, ranked items out, by the functions of the offline stages."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -111,8 +110,8 @@ class Recommender:
         found = [one.retrieve(query, self.manifest.top_k) for one in asked.values()]
         if not found:
             return self._unranked(pl.DataFrame(schema=CANDIDATES.columns), top_k)
-        weights = {str(name): self._fusion.weights[name] for name in asked}
-        blended = replace(self._fusion, weights=weights).blend(pl.concat(found), top_k + 1)
+        fusion = self._fusion.among([str(name) for name in asked])
+        blended = fusion.blend(pl.concat(found), top_k + 1)
         return self._unranked(blended.filter(pl.col("item_id") != item_id), top_k)
 
     def _unranked(self, candidates: pl.DataFrame, top_k: int) -> pl.DataFrame:

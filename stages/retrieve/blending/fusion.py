@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -50,18 +50,27 @@ class Fusion:
     A retriever of weight 0 still decides what the others leave equal: all of a cold start, where
     those with weight read histories.
 
+    What is best first is not always what finds most in a hundred: the retriever that is right at
+    the top may have little below it. So a list may have a head, its first ranks, by one set of
+    weights, and a tail by another, which brings what the head has not. Scores of a tail are moved
+    as a whole to below those of its head.
+
     Attributes:
         method: see above.
         weights: by retriever.
         rrf_k: rank constant of `rrf`.
         origin: whether weights were tuned on valid, set by `blend.weights`, or are even because
             there was nothing to tune them on; older files do not say it, and theirs were tuned.
+        head: how many ranks `weights` order, where there is a tail.
+        tail: weights of all ranks after; None where `weights` order the whole list.
     """
 
     method: Literal["rrf", "weighted", "interleave"]
     weights: dict[str, float]
     rrf_k: float = 60.0
     origin: Literal["tuned", "set", "even"] = "tuned"
+    head: int = 0
+    tail: dict[str, float] | None = None
 
     def blend(self, candidates: pl.DataFrame, k: int) -> pl.DataFrame:
         """Join candidates into a table of retriever "blend", best first, ties by item id.
@@ -74,29 +83,47 @@ class Fusion:
 
     def best(self, parts: Contributions, k: int) -> pl.DataFrame:
         """Weigh and join what `contributions` returns; see `blend`."""
-        ranked = pl.DataFrame(
-            {
-                "pair": parts.pair,
-                "query": parts.query,
-                "score": self.join(parts.values, self.weights),
-            }
-        ).sort(["query", "score"], descending=[False, True], maintain_order=True)
-        query = ranked["query"].to_numpy()
-        rank = np.arange(1, len(query) + 1) - np.searchsorted(query, query)
-        best = ranked.with_columns(rank=pl.Series(rank).cast(pl.UInt32)).filter(rank <= k)
+        score = self.score(parts.values, parts.query)
+        order = _best_first(score, parts.query)
+        rank = _places_in_query(parts.query)
+        kept = rank <= k
+        best = order[kept]
         return (
-            parts.numbers.frame(best["pair"].to_numpy())
-            .with_columns(best["rank", "score"], retriever=pl.lit("blend"))
+            parts.numbers.frame(parts.pair[best])
+            .with_columns(
+                rank=pl.Series(rank[kept]).cast(pl.UInt32),
+                score=pl.Series(score[best]),
+                retriever=pl.lit("blend"),
+            )
             .select(*CANDIDATES.columns)
         )
 
-    def join(self, values: np.ndarray, weights: dict[str, float]) -> np.ndarray:
+    def score(self, values: np.ndarray, query: np.ndarray) -> np.ndarray:
         """Weigh contributions and make one score of those of an item: float32 of shape (n,).
 
         Args:
             values: shape (n, retrievers), retrievers sorted by name.
-            weights: by name.
+            query: what they are of, ascending, shape (n,).
         """
+        score = self._join(values, self.weights)
+        if self.tail is None or not len(query):
+            return score
+        of_tail = self._join(values, self.tail)
+        in_head = np.empty(len(query), bool)
+        in_head[_best_first(score, query)] = _places_in_query(query) <= self.head
+        starts = np.flatnonzero(np.diff(query, prepend=-1))
+        least = np.minimum.reduceat(np.where(in_head, score, np.inf), starts)
+        most = np.maximum.reduceat(np.where(in_head, -np.inf, of_tail), starts)
+        each = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(query)))
+        below = np.nextafter(least.astype(np.float32), np.float32(-np.inf))[each]
+        return np.where(in_head, score, below + (of_tail - most.astype(np.float32)[each]))
+
+    def among(self, names: Sequence[str]) -> Self:
+        """Return the fusion of some of the retrievers, as they weigh beside each other here."""
+        tail = None if self.tail is None else {name: self.tail[name] for name in names}
+        return replace(self, weights={name: self.weights[name] for name in names}, tail=tail)
+
+    def _join(self, values: np.ndarray, weights: dict[str, float]) -> np.ndarray:
         weighed = [
             values[:, place] * max(weights[name], _LEAST)
             for place, name in enumerate(sorted(weights))
@@ -155,27 +182,27 @@ def simplex(names: Sequence[str], steps: int) -> list[dict[str, float]]:
     return grid
 
 
-def ndcg_of_weights(
-    fusion: Fusion,
+def figures_of(
+    fusions: Sequence[Fusion],
     parts: Contributions,
     targets: pl.DataFrame,
-    grid: Sequence[dict[str, float]],
+    depth: int,
     cut: int = 10,
-) -> np.ndarray:
-    """Mean NDCG at `cut` that each weighting in `grid` gives.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean NDCG at `cut`, and mean recall at `depth`, of each fusion; both of shape (fusions,).
 
     Args:
-        fusion: how contributions are joined, whatever its weights.
-        parts: what `Fusion.contributions` returns.
+        fusions: of one method and of the same retrievers.
+        parts: what `Fusion.contributions` of one of them returns.
         targets: query_id, item_id of every target of every query, found or not.
-        grid: weights by retriever.
-        cut: candidates that count.
+        depth: candidates that are kept.
+        cut: candidates that are shown.
     """
     truths = targets.group_by("query_id").len("truths")
-    ideal = np.zeros(len(parts.numbers.query_ids) + 1)
-    gains = np.cumsum(1 / np.log2(np.arange(2, cut + 2)))
+    held_truths = np.ones(len(parts.numbers.query_ids) + 1)
     row = rows_of(truths["query_id"], parts.numbers.query_ids)
-    ideal[row] = gains[np.minimum(truths["truths"].to_numpy(), cut) - 1]
+    held_truths[row] = truths["truths"].to_numpy()
+    gains = np.cumsum(1 / np.log2(np.arange(2, cut + 2)))
     is_target = places(parts.pair, np.sort(parts.numbers.of(targets))) >= 0
     has_hit = np.zeros(len(parts.numbers.query_ids), bool)
     has_hit[parts.query[is_target]] = True
@@ -184,7 +211,8 @@ def ndcg_of_weights(
     hits = np.flatnonzero(is_target[judged])
     starts = np.searchsorted(query, query[hits], side="left")
     ends = np.searchsorted(query, query[hits], side="right")
-    gain = 1 / ideal[query[hits]]
+    of_query = held_truths[query[hits]]
+    gain = 1 / gains[np.minimum(of_query, cut).astype(np.int64) - 1]
     held = ends - starts
     first = np.cumsum(held) - held
     rows = np.arange(held.sum()) - np.repeat(first - starts, held)
@@ -192,15 +220,29 @@ def ndcg_of_weights(
     # Pairs of a query ascend by item id, so an equal score above the target is a smaller id.
     earlier = rows < target
 
-    def mean(weights: dict[str, float]) -> float:
-        score = fusion.join(values, weights)
+    def figures(fusion: Fusion) -> tuple[float, float]:
+        score = fusion.score(values, query)
         own, other = score[target], score[rows]
         ahead = (other > own) | (earlier & (other == own))
         ranks = 1 + np.add.reduceat(ahead, first, dtype=np.int64) if len(hits) else hits
-        found = np.where(ranks <= cut, gain / np.log2(ranks + 1), 0.0)
-        return float(found.sum() / truths.height)
+        shown = np.where(ranks <= cut, gain / np.log2(ranks + 1), 0.0)
+        found = np.where(ranks <= depth, 1 / of_query, 0.0)
+        return float(shown.sum() / truths.height), float(found.sum() / truths.height)
 
-    return np.array(list(side_by_side(mean, grid)))
+    ndcg, recall = np.array(list(side_by_side(figures, fusions))).T
+    return ndcg, recall
+
+
+def _best_first(score: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return the order of pairs by query, which ascends, then score; equals stay as they are."""
+    pairs = pl.DataFrame({"query": query, "score": score}).with_row_index("row")
+    ranked = pairs.sort(["query", "score"], descending=[False, True], maintain_order=True)
+    return ranked["row"].to_numpy()
+
+
+def _places_in_query(query: np.ndarray) -> np.ndarray:
+    """Count within each query, which ascends: 1, 2, ... of shape (n,)."""
+    return np.arange(1, len(query) + 1) - np.searchsorted(query, query)
 
 
 def _as_the_last(values: np.ndarray, query: np.ndarray) -> np.ndarray:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from pkgutil import resolve_name
 
-from stages.core.params import Fit, RetrieverName
+from stages.core.params import ENCODER_OF, Fit, RetrieverName
 from stages.core.parts import Parts
 from stages.retrieve.retrievers.base import (
-    ENCODER_OF,
     READS_BESIDES,
     READS_VECTORS,
+    TRAINS,
     Retriever,
     TrainingData,
 )
@@ -25,6 +25,7 @@ __all__ = [
     "ENCODER_OF",
     "READS_BESIDES",
     "READS_VECTORS",
+    "TRAINS",
     "KnowsItems",
     "Parts",
     "Retriever",

@@ -3,7 +3,6 @@
 Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008.
 """
 
-import itertools
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +24,8 @@ from stages.retrieve.retrievers.history import (
 
 _CHUNK = 4096
 """Queries that are answered at once."""
+_SOLVED = 256
+"""Histories that are folded in at once, each with a matrix of its own."""
 
 
 class AlsRetriever(KnowsItems):
@@ -80,14 +81,21 @@ class AlsRetriever(KnowsItems):
         own = self._factors[item].astype(np.float64)
         sure = self._params.alpha * weight
         begins = np.flatnonzero(np.diff(user.astype(np.int64), prepend=-1))
+        lengths = np.diff(begins, append=len(item))
         by_items = self._params.backend == "spark"
         identity = self._params.regularization * np.eye(own.shape[1])
         users = np.empty((len(begins), own.shape[1]), np.float32)
-        for row, (low, high) in enumerate(itertools.pairwise([*begins, len(item)])):
-            mine = own[low:high]
-            left = self._gram + (high - low if by_items else 1) * identity
-            left += (mine.T * sure[low:high]) @ mine
-            users[row] = np.linalg.solve(left, (1 + sure[low:high]) @ mine)
+        # Those of a length together, unpadded: what each gets does not depend on the others.
+        for length in np.unique(lengths):
+            alike = np.flatnonzero(lengths == length)
+            held = self._gram + (length if by_items else 1) * identity
+            for start in range(0, len(alike), _SOLVED):
+                rows = alike[start : start + _SOLVED]
+                at = begins[rows, None] + np.arange(length)
+                mine, weights = own[at], sure[at][:, None, :]
+                left = held + (mine.transpose(0, 2, 1) * weights) @ mine
+                right = (1 + weights) @ mine
+                users[rows] = np.linalg.solve(left, right.transpose(0, 2, 1))[:, :, 0]
         return users
 
     def retrieve(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -12,13 +12,6 @@ from stages.core.tables import CANDIDATES
 from stages.core.windows import Log
 from stages.encode.encoders import CachedEncoder
 
-ENCODER_OF: dict[str, Literal["base", "tuned"]] = {
-    "dense_base": "base",
-    "dense": "tuned",
-    "sparse": "base",
-    "multi_vector": "base",
-}
-"""The encoder of each retriever that has one."""
 READS_BESIDES: dict[str, tuple[str, ...]] = {
     "sparse": ("sparse",),
     "multi_vector": ("sparse", "multi_vector"),
@@ -26,6 +19,8 @@ READS_BESIDES: dict[str, tuple[str, ...]] = {
 """Columns of the embeddings that a retriever reads beside the dense vectors."""
 READS_VECTORS: tuple[str, ...] = ("content", "two_tower")
 """Retrievers that know items by the base encoder's vectors, and encode no query."""
+TRAINS: tuple[str, ...] = ("two_tower",)
+"""Retrievers that are trained in many small steps."""
 LEARNS_FROM: dict[str, tuple[str, ...]] = {
     "popular": ("events",),
     "item_knn": ("events",),

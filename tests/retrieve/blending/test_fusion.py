@@ -1,6 +1,7 @@
 """Fusion of candidates: sums by hand, what is missing, weights and their figure."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.core import metrics, storage, tables
-from stages.retrieve.blending.fusion import Fusion, ndcg_of_weights, simplex
+from stages.evaluate.checks.lists import disordered
+from stages.retrieve.blending.fusion import Fusion, figures_of, simplex
 
 Method = Literal["rrf", "weighted", "interleave"]
 Lists = dict[str, dict[str, dict[str, float]]]
@@ -117,6 +119,19 @@ def test_a_retriever_without_weight_decides_what_others_leave_equal(method: Meth
     assert cold["item_id"].to_list() == ["c", "b", "a"]
 
 
+def test_a_head_and_a_tail_by_hand() -> None:
+    """x alone gives a, b, c, d and y alone c, d, a, b: what the head has the tail has not again."""
+    fusion = Fusion("rrf", {"x": 1.0, "y": 0.0}, head=1, tail={"x": 0.0, "y": 1.0})
+    found = scores(fusion)
+    assert list(found) == ["a", "c", "d", "b"]
+    assert list(found.values()) == sorted(set(found.values()), reverse=True)
+    assert found["a"] == scores(Fusion("rrf", {"x": 1.0, "y": 0.0}))["a"]
+    assert list(scores(replace(fusion, head=3))) == ["a", "b", "c", "d"]
+    assert list(scores(fusion, k=2)) == ["a", "c"]
+    assert list(scores(fusion, "only x")) == ["a"]
+    assert list(scores(fusion.among(["x"]))) == ["a", "b", "c"]
+
+
 def test_no_more_than_k() -> None:
     assert list(scores(Fusion("rrf", {"x": 0.5, "y": 0.5}), k=2)) == ["c", "a"]
 
@@ -128,8 +143,9 @@ def test_nothing_joins_to_nothing() -> None:
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
     fusion = Fusion("rrf", {"x": 0.25, "y": 0.75}, rrf_k=13.0, origin="set")
-    fusion.save(tmp_path / "blend.json")
-    assert Fusion.load(tmp_path / "blend.json") == fusion
+    for each in (fusion, replace(fusion, head=20, tail={"x": 1.0, "y": 0.0})):
+        each.save(tmp_path / "blend.json")
+        assert Fusion.load(tmp_path / "blend.json") == each
 
 
 def test_a_file_that_does_not_say_where_weights_are_from_is_of_tuned_ones(tmp_path: Path) -> None:
@@ -151,6 +167,35 @@ def test_the_blend_of_one_retriever_keeps_its_order(
     found = Fusion(method, {"x": 1.0}).blend(mine, 100)
     key = ["query_id", "item_id", "rank"]
     assert found.select(key).sort(key).equals(mine.select(key).sort(key))
+
+
+@given(
+    queries,
+    queries,
+    st.sampled_from(["rrf", "weighted", "interleave"]),
+    st.integers(1, 9),
+    st.sampled_from(simplex(["x", "y"], 2)),
+    st.sampled_from(simplex(["x", "y"], 2)),
+)
+def test_a_head_is_that_of_its_weights_and_a_tail_keeps_the_order_of_its_own(
+    xs: dict[str, dict[str, float]],
+    ys: dict[str, dict[str, float]],
+    method: Method,
+    head: int,
+    weights: dict[str, float],
+    tail: dict[str, float],
+) -> None:
+    mine = candidates({"x": xs, "y": ys})
+    both = Fusion(method, weights, head=head, tail=tail).blend(mine, 100)
+    first, last = Fusion(method, weights).blend(mine, 100), Fusion(method, tail).blend(mine, 100)
+    assert disordered(both).is_empty()
+    for query in ("q1", "q2", "q3"):
+        found, one, other = (
+            frame.filter(query_id=query).sort("rank")["item_id"].to_list()
+            for frame in (both, first, last)
+        )
+        assert found[:head] == one[:head]
+        assert found[head:] == [item for item in other if item not in one[:head]]
 
 
 @given(st.integers(1, 4), st.integers(1, 6))
@@ -177,23 +222,31 @@ def test_weights_sum_to_one_and_none_is_left_out(count: int, steps: int) -> None
     st.sampled_from([1, 3, 10]),
 )
 @settings(max_examples=40, deadline=None)
-def test_the_figure_of_weights_is_that_of_the_blend(
+def test_figures_of_fusions_are_those_of_their_lists(
     lists: Lists, targets: dict[str, list[str]], method: Method, cut: int
 ) -> None:
     names, mine = sorted(lists), candidates(lists)
-    grid = simplex(names, 2)
     wanted = pl.DataFrame(list(targets.items()), ["query_id", "targets"], orient="row")
     rows = wanted.select("query_id", item_id="targets").explode("item_id")
-    even = Fusion(method, dict.fromkeys(names, 1.0))
-    found = ndcg_of_weights(even, even.contributions(mine), rows, grid, cut)
-    for weights, figure in zip(grid, found, strict=True):
-        blended = Fusion(method, weights).blend(mine, 100)
-        ranked = metrics.ranking_metrics(blended, wanted, [cut])
-        assert figure == pytest.approx(ranked[f"ndcg@{cut}"].mean(), abs=1e-9)
+    grid = simplex(names, 2)
+    fusions = [Fusion(method, weights) for weights in grid]
+    fusions += [replace(fusions[0], head=1, tail=weights) for weights in grid]
+    parts = fusions[0].contributions(mine)
+    for depth in (2, 5):
+        found = figures_of(fusions, parts, rows, depth, cut)
+        for fusion, ndcg, recall in zip(fusions, *found, strict=True):
+            blended = fusion.blend(mine, 100)
+            ranked = metrics.ranking_metrics(blended, wanted, [cut])
+            assert ndcg == pytest.approx(ranked[f"ndcg@{cut}"].mean(), abs=1e-9)
+            listed = metrics.retrieval_metrics(blended, wanted, [depth])
+            assert recall == pytest.approx(listed[f"recall@{depth}"].mean(), abs=1e-9)
 
 
-def test_no_candidates_have_no_figure_but_zero() -> None:
+def test_no_candidates_have_no_figures_but_zero() -> None:
     fusion = Fusion("rrf", {"x": 1.0})
     parts = fusion.contributions(TWO.clear())
     targets = pl.DataFrame({"query_id": ["q"], "item_id": ["a"]})
-    np.testing.assert_array_equal(ndcg_of_weights(fusion, parts, targets, [{"x": 1.0}]), [0.0])
+    with_tail = replace(fusion, head=10, tail={"x": 1.0})
+    np.testing.assert_array_equal(
+        figures_of([fusion, with_tail], parts, targets, 9), [[0.0] * 2] * 2
+    )
