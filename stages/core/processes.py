@@ -4,12 +4,15 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from functools import partial
 from typing import Any, TypeVar
 
 from stages.core import log
 from stages.core.threads import CORES
+
+_STEP_S = 1.0
+"""Seconds after which it is looked whether the user stopped the run."""
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -34,6 +37,11 @@ def in_processes(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> li
                 pool.submit(partial(_work, work, place, piece))
                 for place, piece in enumerate(pieces)
             ]
+            waiting = set(made)
+            while waiting:  # In steps: a wait without an end is not interrupted.
+                done, waiting = wait(waiting, _STEP_S, FIRST_EXCEPTION)
+                for ended in done:
+                    ended.result()
             return [one.result() for one in made]
         except BaseException:
             for process in multiprocessing.active_children():

@@ -91,6 +91,24 @@ def test_an_empty_file_of_parameters_is_the_defaults(tmp_path: Path) -> None:
         ({"blend": {"weights": {"bm25": float("nan")}}}, r"blend\.weights\.bm25: Input should be"),
         ({"blend": {"weights": {"bm25": float("inf")}}}, r"blend\.weights\.bm25: Input should be"),
         ({"retrievers": ["sparse"]}, "'sparse' needs an encoder with lexical weights"),
+        (
+            {"encoder": {"kind": "none"}, "retrievers": ["bm25", "dense"]},
+            "encoder.kind is none, and retriever 'dense' needs an encoder",
+        ),
+        (
+            {"encoder": {"kind": "none"}, "retrievers": ["bm25"]},
+            "encoder.kind is none, and finetune.enabled: true needs an encoder",
+        ),
+        (
+            {
+                "encoder": {"kind": "none"},
+                "retrievers": ["bm25"],
+                "finetune": {"enabled": False},
+                "pairs": {"format": "triplet"},
+            },
+            "encoder.kind is none, and pairs.format: triplet needs an encoder",
+        ),
+        ({"blend": {"head": 9}}, "blend.head: .*greater than or equal to 10"),
         ({"encoder": {"multi_vector": True}}, "multi_vector needs kind bge_m3"),
         ({"encoder": {"kind": "sentence_transformers"}}, "needs a model"),
         (

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 import yaml
 
 from stages.core import tables
+from stages.core.log import UserError
 from stages.core.params import Encoder
 from stages.encode import base, embed
 from stages.encode.encoders import CachedEncoder, chroma
@@ -37,6 +39,8 @@ def write_inputs(folder: Path, params: Encoder, texts: dict[str, str]) -> None:
         tables.ITEMS,
     )
     chosen = {"encoder": params.model_dump(mode="json"), "embed": {"collection": "shelf"}}
+    if params.kind == "none":
+        chosen |= {"retrievers": ["bm25"], "finetune": {"enabled": False}}
     (folder / "params.yaml").write_text(yaml.safe_dump(chosen))
 
 
@@ -135,3 +139,12 @@ def test_without_documents_there_are_no_vectors_and_no_collection(
     )
     assert tables.read(tmp_path / "embeddings" / "base.parquet", tables.EMBEDDINGS).is_empty()
     assert list((tmp_path / "chroma" / "base").iterdir()) == []
+
+
+def test_without_an_encoder_nothing_is_encoded(tmp_path: Path) -> None:
+    frame = run(tmp_path, Encoder(kind="none"))
+    assert frame.is_empty()
+    assert not list((tmp_path / "chroma" / "base").iterdir())
+    assert not (tmp_path / "vectors.sqlite").exists()
+    with pytest.raises(UserError, match=r"encoder\.kind is none, and a text is to be encoded"):
+        CachedEncoder(tmp_path / "encoders" / "base").encode(["wood"], "query")

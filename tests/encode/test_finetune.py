@@ -14,11 +14,15 @@ import pytest
 import yaml
 
 from stages.core import tables
+from stages.core.log import UserError
 from stages.core.params import Encoder
 from stages.core.storage import read_json
+from stages.encode import base
 from stages.encode import finetune as stage
 from stages.encode.encoders import CachedEncoder, load_encoder
 from stages.encode.tuning.gate import reciprocal_gain, target_ranks
+from stages.evaluate.checks.learning import check_encoder
+from stages.evaluate.page import content
 from tests.encode.tiny_models import described, settings
 from tests.encode.tuning.test_training import ASKED, FOUND, finetune, pairs
 
@@ -130,6 +134,21 @@ def test_disabled_is_the_base(bert: Path, tmp_path: Path) -> None:
     assert run(tmp_path, settings(bert), enabled=False) == {"kept": "base", "pairs": 40, "steps": 0}
     assert hash_of(tmp_path / "tuned") == hash_of(tmp_path / "base")
     assert pl.read_csv(tmp_path / "curve.csv").is_empty()
+
+
+def test_without_an_encoder_there_is_none_to_tune(bert: Path, tmp_path: Path) -> None:
+    prepare(tmp_path, settings(bert), enabled=False)
+    chosen = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    chosen |= {"encoder": {"kind": "none"}, "retrievers": ["bm25"]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(chosen))
+    base.main(tmp_path / "params.yaml", tmp_path / "base")
+    stage.main(*(tmp_path / name for name in FILES.values()))
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics == {"kept": "none", "pairs": 40, "steps": 0}
+    with pytest.raises(UserError, match=r"encoder\.kind is none"):
+        load_encoder(tmp_path / "tuned")
+    assert check_encoder(metrics, pairs()).message == "There is no encoder."
+    assert content.gate(metrics) == ""
 
 
 @pytest.mark.parametrize("rows", [pairs(3), pairs(users=1)], ids=["three pairs", "one user"])

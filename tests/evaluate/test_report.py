@@ -1,6 +1,7 @@
 """The report: one file, nothing from outside, the right figures, the same bytes, text escaped."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,12 @@ def test_weights_of_the_blend_are_said_to_be_set(tmp_path: Path) -> None:
     assert content.blend_in_words(storage.read_json(tmp_path / "blend.json")) == (
         "The blend joins by taking from the lists in turn; its weights were set by hand: "
         "popular 0.25, two_tower 0.75."
+    )
+    tail = {"two_tower": 1.0, "popular": 0.0}
+    replace(fusion, origin="tuned", head=20, tail=tail).save(tmp_path / "blend.json")
+    said = content.blend_in_words(storage.read_json(tmp_path / "blend.json"))
+    assert said.endswith(
+        "From rank 21 on they are those that found most on valid: popular 0, two_tower 1."
     )
 
 

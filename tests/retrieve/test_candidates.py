@@ -4,6 +4,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -200,3 +201,20 @@ def test_what_is_popular_is_the_same_from_disk_as_in_memory(tmp_path: Path) -> N
         assert lists[0]["event_count"].max() == 2
         assert lists[0]["impression_count"].max() == pytest.approx(2, rel=1e-4)
         assert (LATE in lists[0]["item_id"]) == (window == "train")
+
+
+def test_windows_trained_side_by_side_are_what_they_are_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small windows are trained in turn; here none is too small for a process."""
+    encoder = tiny_models.settings(tiny_models.static(tmp_path / "model"))
+    in_turn = run(tmp_path / "in turn", encoder, "two_tower")
+    monkeypatch.setattr(fit, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(fit, "CORES", 2)
+    assert run(tmp_path / "apart", encoder, "two_tower").equals(in_turn)
+    for window in tables.WINDOWS:
+        vectors = [
+            np.load(tmp_path / name / "retrievers" / "two_tower" / window / "vectors.npy")
+            for name in ("in turn", "apart")
+        ]
+        np.testing.assert_allclose(*vectors, atol=1e-6)

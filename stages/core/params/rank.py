@@ -33,6 +33,9 @@ class Lightgbm(Section):
         30, description="Places, from the top, of which each is compared with all below it."
     )
     early_stopping: Positive = Field(50, description="Trees without gain on valid NDCG@5.")
+    smoothing: Positive = Field(
+        1, description="Trees over whose last figures that is a mean: the best of many is luck."
+    )
 
 
 class Xgboost(Section):

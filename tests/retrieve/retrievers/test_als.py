@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.core.log import UserError
 from stages.core.params import Als
@@ -118,6 +120,20 @@ def test_folding_in_solves_the_backends_problem(backend: Literal["implicit", "sp
         left = (factors.T * confidence) @ factors + penalty * np.eye(3)
         expected = np.linalg.solve(left, (factors.T * confidence) @ chosen)
         assert found[row] == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, unique=True), min_size=1, max_size=40))
+def test_folding_in_does_not_depend_on_who_else_is(histories: list[list[int]]) -> None:
+    factors = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
+    made = AlsRetriever.of_factors(Als(), pl.Series([f"i{n}" for n in range(6)]), factors, 1.0)
+
+    def folded(some: list[list[int]]) -> np.ndarray:
+        user = np.repeat(np.arange(len(some)), [len(items) for items in some])
+        item = np.concatenate(some)
+        return made.fold_in(user, item, 1.0 + item)
+
+    alone = [folded([items])[0] for items in histories]
+    np.testing.assert_array_equal(folded(histories), alone)
 
 
 def test_folding_in_a_whole_row_is_the_trainers_half_step() -> None:
