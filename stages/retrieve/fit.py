@@ -9,7 +9,7 @@ import typer
 
 from stages.core import files, tables
 from stages.core.log import get_logger, run
-from stages.core.params import RetrieverName, load_params
+from stages.core.params import Fit, RetrieverName, load_params
 from stages.core.processes import in_processes
 from stages.core.storage import atomic_folder
 from stages.core.threads import CORES
@@ -22,10 +22,10 @@ _WORTH_A_PROCESS = 50_000
 """Events of a window from which on its training takes longer than a process needs to begin."""
 
 
-def fit_window(window: str, inputs: Inputs, folder: Path) -> int:
+def fit_window(window: str, inputs: Inputs, fit: Fit, seed: int, folder: Path) -> int:
     """Fit on one window and save in a folder of its name; return how many documents it has."""
     data = inputs.of_window(window)
-    made = make_retriever(inputs.name, inputs.params.fit, inputs.params.seed, inputs.parts)
+    made = make_retriever(inputs.name, fit, seed, inputs.parts)
     made.fit(data)
     (folder / window).mkdir()
     made.save(folder / window)
@@ -49,8 +49,9 @@ def main(
 ) -> None:
     """Fit one retriever on both windows and save it, its encoder and the shop's parts beside it."""
     name = cast(RetrieverName, retriever)
+    params = load_params(params_file)
     inputs = Inputs(
-        *(name, load_params(params_file), events_file, cuts_file, impressions_file, items_file),
+        *(name, params, events_file, cuts_file, impressions_file, items_file),
         *(properties_file, users_file, documents_file, pictures_file),
         *(embeddings_folder, encoders_folder),
     )
@@ -62,7 +63,7 @@ def main(
             inputs.parts.save(folder / "parts")
         if name in ENCODER_OF:
             shutil.copytree(encoders_folder / ENCODER_OF[name], folder / "encoder")
-        work = partial(fit_window, inputs=inputs, folder=folder)
+        work = partial(fit_window, inputs=inputs, fit=params.fit, seed=params.seed, folder=folder)
         done = in_processes(work, tables.WINDOWS) if apart else map(work, tables.WINDOWS)
         for window, documents in zip(tables.WINDOWS, done, strict=True):
             fitted = (name, window, documents, events[window])
